@@ -44,8 +44,6 @@ def engine_of(url: Url) -> Engine:
     return get(_SCHEMES[url.scheme])
 
 
-def connect(
-    url: Url, password: str | None = None, *, create: bool = False, read_only: bool = False
-) -> Target:
+def connect(url: Url, password: str | None = None, *, create: bool = False, read_only: bool = False) -> Target:
     """Open a session on the database that a URL names."""
     return engine_of(url).connect(url, password, create=create, read_only=read_only)

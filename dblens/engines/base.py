@@ -6,12 +6,13 @@ never name an engine. A part that an engine cannot offer says so with a reason (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from dblens.events import Report, silent
+from dblens.schema.changes import Change
 from dblens.schema.model import Column, ForeignKey, NamedType, Schema, Table, TableRef
 from dblens.schema.types import DataType
 from dblens.values.digest import Fingerprint
@@ -28,7 +29,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # ---------------------------------------------------------------------------------------------------------------- addresses
 
 
-class Url(_Value):
+class Url(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """A parsed database address. The password is never part of it: it travels beside it, in memory only."""
 
     scheme: str
@@ -47,7 +48,7 @@ class Url(_Value):
 # -------------------------------------------------------------------------------------------------------------------- facts
 
 
-class Support(_Value):
+class Support(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the live server supports something, and why not."""
 
     ok: bool
@@ -78,7 +79,7 @@ bson      list of raw BSON documents.
 """
 
 
-class Facts(_Value):
+class Facts(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Numbers and spellings of an engine that other floors need."""
 
     identifier_limit: int
@@ -92,6 +93,12 @@ class Facts(_Value):
     default_namespace: str | None = None
     forbidden_in_names: str = "\0"
     reserved_prefixes: tuple[str, ...] = ()
+    maintenance_database: str | None = None
+    """Database to connect to while the wanted one does not exist yet; None when databases come into being by themselves."""
+    enforces_foreign_keys: bool = True
+    """False when orphans are to be expected in a source (SQLite), so that the plan looks for them."""
+    parallel_loads: bool = True
+    """False when only one session can write (SQLite)."""
     fast_rows_limit: int = 5_000_000
     """Tables up to so many rows are loaded in fast mode (restarted whole); larger ones chunk by chunk."""
 
@@ -136,7 +143,7 @@ offending characters removed. truncate: finer digits dropped (towards negative i
 text: its text instead. block: cannot be accepted."""
 
 
-class Check(_Value):
+class Check(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """A question about all values of a source column that decides whether a mapping is lossless, and the repair if not."""
 
     kind: CheckKind
@@ -150,7 +157,7 @@ class Check(_Value):
     why: str = ""
 
 
-class CheckResult(_Value):
+class CheckResult(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Answer to a check: rows concerned and up to five sample keys (each a tuple of texts, by the table's key columns)."""
 
     check: Check
@@ -159,9 +166,10 @@ class CheckResult(_Value):
     samples: tuple[tuple[str | None, ...], ...] = ()
 
 
-class Stored(_Value):
+class Stored(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """How a target stores a source column: its own type and spelling, the canonical form that both sides share, and the checks
-    under which the mapping loses nothing. `note` tells a person what changes in meaning (shown in the plan as a transform)."""
+    under which the mapping loses nothing. `note` tells a person what changes in meaning (shown in the plan as a transform).
+    """
 
     type: DataType
     native: str
@@ -197,7 +205,7 @@ class TypeMap(Protocol):
 # --------------------------------------------------------------------------------------------------------------- reading rows
 
 
-class KeyRange(_Value):
+class KeyRange(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Rows with lo < key <= hi, in the source's own order. Bounds are the engine's own texts, opaque to others; None = open."""
 
     columns: tuple[str, ...] = ()
@@ -209,7 +217,7 @@ class KeyRange(_Value):
 ALL = KeyRange()
 
 
-class Field(_Value):
+class Field(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """One field to move or compare: a column read in a form, after repairs of accepted losses.
 
     On the source `repairs` are applied (each check's predicate selects the values, its `repair` changes them). `expression` is
@@ -227,15 +235,16 @@ class Field(_Value):
 
 
 class Block(msgspec.Struct):
-    """A piece of a table on its way: octets or rows, in a known format, with its row count and size in octets (an estimate
-    for rows). `rows` may be None for pgbinary, whose rows are not counted on the way."""
+    """A piece of a table on its way: octets (bytes), rows (list of tuples) or BSON documents (list of bytes), in a known format, with its row count and size in octets (an estimate
+    for rows). `rows` may be None for pgbinary, whose rows are not counted on the way.
+    """
 
-    data: bytes | list[tuple[Any, ...]] | list[bytes]
+    data: Any
     size: int
     rows: int | None = None
 
 
-class Snapshot(_Value):
+class Snapshot(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """One instant of a source. `shared`: other sessions can join it. `note` says plainly what is not guaranteed."""
 
     id: str
@@ -283,7 +292,8 @@ class Session(Protocol):
 
     def inspect(self, *, namespaces: Sequence[str] = ()) -> Schema:
         """Read the schema, one round trip an object kind. No namespaces named: all of `namespaces()`. DBLens' own staging and control
-        objects are left out unless their namespace is named."""
+        objects are left out unless their namespace is named.
+        """
         ...
 
     def execute(
@@ -317,7 +327,8 @@ class Source(Session, Protocol):
 
     def profile(self, table: Table, report: Report = silent) -> Table:
         """Return the table with types that its data prove (SQLite's storage classes, BSON types), by a full scan; engines whose
-        declared types bind return it as it is."""
+        declared types bind return it as it is.
+        """
         ...
 
     def count(self, table: Table, *, where: str | None = None) -> int:
@@ -328,7 +339,8 @@ class Source(Session, Protocol):
         self, table: Table, checks: Sequence[tuple[Field, Check]], *, where: str | None = None
     ) -> list[CheckResult]:
         """Answer all checks on a table by one full scan (plus one cheap query for samples where a count is not 0), in the order
-        given. A check whose kind cannot occur in this engine's type answers 0 without reading."""
+        given. A check whose kind cannot occur in this engine's type answers 0 without reading.
+        """
         ...
 
     def chunks(self, table: Table, rows: int, *, where: str | None = None) -> list[KeyRange]:
@@ -347,9 +359,10 @@ class Source(Session, Protocol):
         *,
         keys: KeyRange = ALL,
         where: str | None = None,
-    ) -> Iterator[Block]:
+    ) -> Generator[Block]:
         """Stream a table's fields as blocks of 128 KiB to 1 MiB, never the whole result in memory. Closing the iterator early
-        frees the connection at once without draining it."""
+        frees the connection at once without draining it.
+        """
         ...
 
     def fingerprint(
@@ -362,7 +375,8 @@ class Source(Session, Protocol):
         report: Report = silent,
     ) -> Fingerprint:
         """Digest a table's fields as `values.digest` defines, by the fastest exact way (in the server, or streamed to the client).
-        Shares no conversion code with `export`."""
+        Shares no conversion code with `export`.
+        """
         ...
 
     def canonical_rows(
@@ -386,7 +400,7 @@ class Source(Session, Protocol):
 # ---------------------------------------------------------------------------------------------------------------- writing rows
 
 
-class Chunk(_Value):
+class Chunk(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the ledger: written in the same transaction as its rows."""
 
     run: str
@@ -398,13 +412,23 @@ class Chunk(_Value):
 
 
 RunState = Literal[
-    "copying", "copied", "built", "verified", "swapping", "swapped", "rolling_back", "rolled_back", "finalized", "failed"
+    "copying",
+    "copied",
+    "built",
+    "verified",
+    "swapping",
+    "swapped",
+    "rolling_back",
+    "rolled_back",
+    "finalized",
+    "failed",
 ]
 
 
-class RunRecord(_Value):
+class RunRecord(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """A migration as its target remembers it. `epoch` fences: a writer with an older epoch is refused. `document` is ours (msgspec JSON
-    text): plan, fingerprints after the swap, timings. `holder` and `beat_at` (UTC ISO) tell who works on it now."""
+    text): plan, fingerprints after the swap, timings. `holder` and `beat_at` (UTC ISO) tell who works on it now.
+    """
 
     id: str
     plan_hash: str
@@ -415,10 +439,11 @@ class RunRecord(_Value):
     document: str = "{}"
 
 
-class Move(_Value):
+class Move(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """One table of a swap: the staged copy becomes `live`; what was live goes to `previous` (None: nothing was there).
 
-    `table` is the target table as planned (for its sequences, named types, grants)."""
+    `table` is the target table as planned (for its sequences, named types, grants).
+    """
 
     live: Place
     staged: Place
@@ -426,7 +451,7 @@ class Move(_Value):
     previous: Place | None = None
 
 
-class MergeCounts(_Value):
+class MergeCounts(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """What an append did."""
 
     inserted: int = 0
@@ -448,7 +473,8 @@ class Target(Source, Protocol):
         """Create staging area, control tables and the run's record, or take an existing record over with epoch + 1.
 
         Holds the one-migration-per-target lock until `close` (or until this process dies). Raises Conflict with the holder's name while
-        another session holds it."""
+        another session holds it.
+        """
         ...
 
     def read_run(self, run: str) -> RunRecord | None:
@@ -474,7 +500,8 @@ class Target(Source, Protocol):
 
     def build(self, statements: Iterable[str], report: Report = silent) -> None:
         """Run DDL of the plan. A statement whose object is already there in the planned shape (crash after DDL) is passed over, settled
-        by looking, never by guessing."""
+        by looking, never by guessing.
+        """
         ...
 
     def load(
@@ -495,10 +522,16 @@ class Target(Source, Protocol):
         ...
 
     def repair(
-        self, place: Place, fields: Sequence[Field], key: Sequence[str], rows: Sequence[tuple[Any, ...]], delete: Sequence[tuple[Any, ...]]
+        self,
+        place: Place,
+        fields: Sequence[Field],
+        key: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        delete: Sequence[tuple[Any, ...]],
     ) -> int:
         """Delete the rows with the given keys and put `rows` (exchange values) in the place of those with the same key, in one
-        transaction. Used by relaxed resume and incremental sync."""
+        transaction. Used by relaxed resume and incremental sync.
+        """
         ...
 
     def renumber(self, table: Table, place: Place) -> None:
@@ -509,14 +542,17 @@ class Target(Source, Protocol):
         """Refresh planner statistics of a staged table."""
         ...
 
-    def orphans(self, place: Place, key: ForeignKey, referred: Place, *, samples: int = 5) -> tuple[int, list[tuple[str, ...]]]:
+    def orphans(
+        self, place: Place, key: ForeignKey, referred: Place, *, samples: int = 5
+    ) -> tuple[int, list[tuple[str, ...]]]:
         """Count rows whose foreign key refers to nothing, with samples of the referring values."""
         ...
 
     def swap(self, record: RunRecord, moves: Sequence[Move], report: Report = silent) -> RunRecord:
         """Show the staged tables in place of the live ones: old or new, never a mix (or by journal where the engine has no atomic way,
         said by `supports("atomic_swap")`). The record's new state is part of it. Bounded lock waits with retry. `record.state` moves
-        through `swapping` to `swapped`. Grants, owners and comments of replaced tables are put on the new ones."""
+        through `swapping` to `swapped`. Grants, owners and comments of replaced tables are put on the new ones.
+        """
         ...
 
     def unswap(self, record: RunRecord, moves: Sequence[Move], report: Report = silent) -> RunRecord:
@@ -524,10 +560,17 @@ class Target(Source, Protocol):
         ...
 
     def merge(
-        self, record: RunRecord, staged: Place, live: Place, fields: Sequence[Field], key: Sequence[str], rule: ConflictRule
+        self,
+        record: RunRecord,
+        staged: Place,
+        live: Place,
+        fields: Sequence[Field],
+        key: Sequence[str],
+        rule: ConflictRule,
     ) -> MergeCounts:
         """Append staged rows to a live table in one transaction, keeping a pre-image of what changes so that `unmerge` can undo it.
-        Raises Conflict at the first key conflict under rule error, with nothing written."""
+        Raises Conflict at the first key conflict under rule error, with nothing written.
+        """
         ...
 
     def unmerge(self, record: RunRecord, live: Place, key: Sequence[str], *, force: bool = False) -> None:
@@ -538,6 +581,10 @@ class Target(Source, Protocol):
         """Drop everything that belongs to the run: staging, previous copies, ledger, record, and the control area when it was the last."""
         ...
 
+    def dependents(self, places: Sequence[Place]) -> list[str]:
+        """Return what outside `places` depends on these live tables and would not follow a swap: views, foreign keys, triggers."""
+        ...
+
     def free_bytes(self) -> int | None:
         """Return the free disk space where the target stores data, None when it cannot be known."""
         ...
@@ -546,7 +593,7 @@ class Target(Source, Protocol):
 # ------------------------------------------------------------------------------------------------------------------------ DDL
 
 
-class Build(_Value):
+class Build(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """DDL of a set of staged tables by phase. `after` runs once rows are loaded, `foreign` last."""
 
     before: tuple[str, ...] = ()
@@ -581,7 +628,8 @@ class Ddl(Protocol):
         flavour: str = "",
     ) -> Build:
         """Render everything needed to create target tables (already converted to this engine) where `places` says (live -> staged). Names
-        of constraints and indexes are kept. References go to staged places when the referred table is among them, else to the live one."""
+        of constraints and indexes are kept. References go to staged places when the referred table is among them, else to the live one.
+        """
         ...
 
     def create(self, schema: Schema) -> list[str]:
@@ -589,12 +637,40 @@ class Ddl(Protocol):
         ...
 
 
+class Rendered(_Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A change as statements of an engine, to be run one by one, and their undo (None: there is none, the data would be gone).
+
+    No statement: the engine has none for this change, `reason` says why and what to do.
+    """
+
+    statements: tuple[str, ...] = ()
+    undo: tuple[str, ...] | None = None
+    destructive: bool = False
+    blocking: bool = False
+    reason: str = ""
+
+
+class Alter(Protocol):
+    """The ALTER chapter of an engine, as a pure module."""
+
+    def render(self, changes: Sequence[Change], *, schema: Schema, flavour: str = "") -> list[Rendered]:
+        """Render changes of `schema` (already spelled for this engine) in a runnable order. Related changes may share statements."""
+        ...
+
+
 class Connect(Protocol):
     def __call__(
-        self, url: Url, password: str | None = None, *, create: bool = False, read_only: bool = False, application: str = "dblens"
+        self,
+        url: Url,
+        password: str | None = None,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        application: str = "dblens",
     ) -> Target:
         """Open a session. `create`: make the database (file) when it is missing. Raises ConnectionFailed with a hint, NotFound for a
-        missing database, PermissionDenied, InvalidInput for an option that is not on the engine's list."""
+        missing database, PermissionDenied, InvalidInput for an option that is not on the engine's list.
+        """
         ...
 
 
@@ -610,3 +686,4 @@ class Engine(msgspec.Struct, frozen=True):
     types: TypeMap
     ddl: Ddl
     connect: Connect
+    alter: Alter | None = None

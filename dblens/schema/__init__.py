@@ -1,0 +1,1 @@
+"""What a database is made of, as pure values: types, model, diff, order, hash."""

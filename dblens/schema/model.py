@@ -16,7 +16,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 DefaultKind = Literal["literal", "null", "now", "today", "time", "uuid", "sequence", "expression"]
 
 
-class Default(_Node):
+class Default(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A column's default: `native` as the engine spells it, `kind` and `value` what it means.
 
     kind literal: `value` is the plain text of the constant (no quotes). now/today/time: the current timestamp, date, time.
@@ -28,14 +28,14 @@ class Default(_Node):
     value: str | None = None
 
 
-class Generated(_Node):
+class Generated(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A computed column: its native expression; stored or virtual."""
 
     expression: str
     stored: bool = True
 
 
-class Identity(_Node):
+class Identity(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A column numbered by the engine (identity, serial, AUTO_INCREMENT, AUTOINCREMENT).
 
     `next` is the value that the next insert would take, None when unknown; `sequence` the sequence behind it.
@@ -48,14 +48,14 @@ class Identity(_Node):
     sequence: str | None = None
 
 
-class TypeShare(_Node):
+class TypeShare(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """Part of the sampled documents in which a field holds BSON type `name` (0..1)."""
 
     name: str
     share: float
 
 
-class Column(_Node):
+class Column(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A column, or a field of documents.
 
     `native` is the engine's full spelling (`varchar(40)`, `int unsigned`). For documents `path` holds the keys from the
@@ -79,7 +79,7 @@ class Column(_Node):
     shares: tuple[TypeShare, ...] = ()
 
 
-class Key(_Node):
+class Key(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A primary key or a unique constraint."""
 
     name: str | None
@@ -92,7 +92,7 @@ class Key(_Node):
 Action = Literal["no action", "restrict", "cascade", "set null", "set default"]
 
 
-class ForeignKey(_Node):
+class ForeignKey(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A reference by name; `namespace` is the referred table's (None: the same as the owner's)."""
 
     name: str | None
@@ -108,7 +108,7 @@ class ForeignKey(_Node):
     validated: bool = True
 
 
-class IndexPart(_Node):
+class IndexPart(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """One part of an index: a column, or an expression; `prefix` = MySQL's leading length."""
 
     column: str | None = None
@@ -121,7 +121,7 @@ class IndexPart(_Node):
     kind: str | None = None
 
 
-class Index(_Node):
+class Index(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """An index that is not merely the shadow of a key constraint."""
 
     name: str
@@ -137,7 +137,7 @@ class Index(_Node):
     comment: str | None = None
 
 
-class Check(_Node):
+class Check(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A check constraint with its native expression."""
 
     name: str | None
@@ -145,7 +145,7 @@ class Check(_Node):
     enforced: bool = True
 
 
-class Trigger(_Node):
+class Trigger(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A trigger: when it fires and its full source text."""
 
     name: str
@@ -154,7 +154,7 @@ class Trigger(_Node):
     source: str
 
 
-class Grant(_Node):
+class Grant(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A privilege on an object."""
 
     grantee: str
@@ -162,7 +162,7 @@ class Grant(_Node):
     grantable: bool = False
 
 
-class Partitioning(_Node):
+class Partitioning(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """How a table is partitioned: `kind` (range, list, hash …), its native key text and the partitions' names and bounds."""
 
     kind: str
@@ -173,7 +173,7 @@ class Partitioning(_Node):
 TableKind = Literal["table", "partitioned", "partition", "foreign", "collection", "timeseries", "capped"]
 
 
-class Table(_Node):
+class Table(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A table or a collection. `inferred` marks columns sampled from documents (`sampled` of them)."""
 
     namespace: str
@@ -206,7 +206,7 @@ class Table(_Node):
         raise KeyError(name)
 
 
-class View(_Node):
+class View(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A view or materialised view with its native definition."""
 
     namespace: str
@@ -221,7 +221,7 @@ class View(_Node):
     comment: str | None = None
 
 
-class Sequence(_Node):
+class Sequence(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A number generator; `next` is the value that nextval would give; `owned_by` = table.column."""
 
     namespace: str
@@ -238,7 +238,7 @@ class Sequence(_Node):
     grants: tuple[Grant, ...] = ()
 
 
-class Routine(_Node):
+class Routine(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A function, procedure, aggregate, or event, with its full source text."""
 
     namespace: str
@@ -251,7 +251,7 @@ class Routine(_Node):
     grants: tuple[Grant, ...] = ()
 
 
-class NamedType(_Node):
+class NamedType(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A user-defined type: enum (values), domain (base, checks) or composite (source text only)."""
 
     namespace: str
@@ -267,7 +267,7 @@ class NamedType(_Node):
     comment: str | None = None
 
 
-class Schema(_Node):
+class Schema(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that was read from one database, ordered by namespace and name."""
 
     engine: str
@@ -289,7 +289,7 @@ class Schema(_Node):
         raise KeyError((namespace, name))
 
 
-class TableRef(_Node):
+class TableRef(_Node, frozen=True, kw_only=True, omit_defaults=True):
     """A table's, view's or collection's name with what a listing shows without reading its columns."""
 
     namespace: str

@@ -15,18 +15,18 @@ class _Type(msgspec.Struct, frozen=True, tag=True):
     """Common shape of every data type: comparable, hashable, serialisable."""
 
 
-class Boolean(_Type):
+class Boolean(_Type, frozen=True, tag=True):
     """True or false."""
 
 
-class Integer(_Type):
+class Integer(_Type, frozen=True, tag=True):
     """Whole number of `bits` (8, 16, 24, 32, 64)."""
 
     bits: int = 64
     unsigned: bool = False
 
 
-class Decimal(_Type):
+class Decimal(_Type, frozen=True, tag=True):
     """Exact decimal; `precision` None is unbounded. `special` admits NaN and infinities (PostgreSQL numeric, Decimal128)."""
 
     precision: int | None = None
@@ -35,31 +35,31 @@ class Decimal(_Type):
     special: bool = False
 
 
-class Float(_Type):
+class Float(_Type, frozen=True, tag=True):
     """IEEE-754 binary floating point of 32 or 64 bits."""
 
     bits: int = 64
 
 
-class Text(_Type):
+class Text(_Type, frozen=True, tag=True):
     """Unicode text; `length` counts characters (None: unbounded); `fixed` is CHAR(n) with blank padding."""
 
     length: int | None = None
     fixed: bool = False
 
 
-class Binary(_Type):
+class Binary(_Type, frozen=True, tag=True):
     """Octets; `length` in octets (None: unbounded)."""
 
     length: int | None = None
     fixed: bool = False
 
 
-class Date(_Type):
+class Date(_Type, frozen=True, tag=True):
     """Calendar day."""
 
 
-class Time(_Type):
+class Time(_Type, frozen=True, tag=True):
     """Time of day; `span` marks MySQL's TIME, a signed duration up to 838:59:59; `zone` an offset beside it."""
 
     precision: int = 6
@@ -67,79 +67,79 @@ class Time(_Type):
     span: bool = False
 
 
-class Timestamp(_Type):
+class Timestamp(_Type, frozen=True, tag=True):
     """Date and time; `zone` True is an instant (UTC), False a wall clock. `precision` = fractional digits (3: milliseconds)."""
 
     precision: int = 6
     zone: bool = False
 
 
-class Interval(_Type):
+class Interval(_Type, frozen=True, tag=True):
     """Months, days and microseconds."""
 
 
-class Uuid(_Type):
+class Uuid(_Type, frozen=True, tag=True):
     """128-bit UUID."""
 
 
-class Json(_Type):
+class Json(_Type, frozen=True, tag=True):
     """JSON; `normalised` when the engine stores its own form (jsonb, MySQL JSON) instead of the text as given."""
 
     normalised: bool = True
 
 
-class Enum(_Type):
+class Enum(_Type, frozen=True, tag=True):
     """One of `values`; `name` is the named type where the engine has one (namespace-qualified by a dot)."""
 
     values: tuple[str, ...]
     name: str | None = None
 
 
-class Set(_Type):
+class Set(_Type, frozen=True, tag=True):
     """Any subset of `values` (MySQL SET)."""
 
     values: tuple[str, ...]
 
 
-class Bits(_Type):
+class Bits(_Type, frozen=True, tag=True):
     """Bit string of `length` bits (None: unbounded)."""
 
     length: int | None = 1
     varying: bool = False
 
 
-class Year(_Type):
+class Year(_Type, frozen=True, tag=True):
     """MySQL YEAR: 0000 or 1901..2155."""
 
 
-class Geometry(_Type):
+class Geometry(_Type, frozen=True, tag=True):
     """Spatial value."""
 
     kind: str = "geometry"
     srid: int | None = None
 
 
-class ObjectId(_Type):
+class ObjectId(_Type, frozen=True, tag=True):
     """MongoDB's 12-octet identifier."""
 
 
-class Array(_Type):
+class Array(_Type, frozen=True, tag=True):
     """Array of `item`."""
 
     item: DataType
 
 
-class Document(_Type):
+class Document(_Type, frozen=True, tag=True):
     """A whole BSON document, sub-document, array or a field of mixed BSON types."""
 
 
-class Dynamic(_Type):
+class Dynamic(_Type, frozen=True, tag=True):
     """SQLite column whose values differ in storage class; `classes` = those present (integer, real, text, blob)."""
 
     classes: tuple[str, ...] = ()
 
 
-class Opaque(_Type):
+class Opaque(_Type, frozen=True, tag=True):
     """A type with no neutral meaning (inet, tsvector, range, composite, xml …): its text is the value."""
 
     native: str

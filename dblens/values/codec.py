@@ -148,9 +148,7 @@ def _time(value: Value) -> str:
         total = value // dt.timedelta(microseconds=1)
         sign, total = ("-", -total) if total < 0 else ("", total)
         seconds, micros = divmod(total, 1_000_000)
-        return (
-            f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{_fraction(f'{micros:06d}')}"
-        )
+        return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{_fraction(f'{micros:06d}')}"
     text = value.isoformat() if isinstance(value, dt.time) else _str(value)
     match = _TIME.match(text)
     if match is None:
@@ -259,9 +257,7 @@ def _json_write(value: object) -> str:
         case list() | tuple():
             return "[" + ",".join(map(_json_write, value)) + "]"
         case dict():
-            return (
-                "{" + ",".join(f"{_json_string(k)}:{_json_write(v)}" for k, v in sorted(value.items())) + "}"
-            )
+            return "{" + ",".join(f"{_json_string(k)}:{_json_write(v)}" for k, v in sorted(value.items())) + "}"
     raise ValueError(f"not JSON: {type(value).__name__}")
 
 

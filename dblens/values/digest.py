@@ -40,9 +40,7 @@ class Sum(msgspec.Struct, frozen=True, array_like=True):
     lane1: int = 0
 
     def __add__(self, other: Sum) -> Sum:
-        return Sum(
-            self.count + other.count, (self.lane0 + other.lane0) & _LANE, (self.lane1 + other.lane1) & _LANE
-        )
+        return Sum(self.count + other.count, (self.lane0 + other.lane0) & _LANE, (self.lane1 + other.lane1) & _LANE)
 
     def __str__(self) -> str:
         return f"{self.count}:{self.lane0:016x}{self.lane1:016x}"

@@ -1,4 +1,4 @@
-"""Canonical forms: which text stands for a value, so that two engines can be compared octet by octet.
+r"""Canonical forms: which text stands for a value, so that two engines can be compared octet by octet.
 
 Codec version 1. A NULL has no text. Every other value is one UTF-8 text, exact for its form:
 
@@ -16,7 +16,7 @@ Codec version 1. A NULL has no text. Every other value is one UTF-8 text, exact 
 | timestamptz | the same, in UTC, no offset |
 | interval | `<months> <days> <microseconds>`, three signed integers |
 | uuid | 36 characters, lower case |
-| json | RFC 8259 text: object keys sorted by code point (last duplicate wins), no white space, numbers as in decimal, only `"`, `\\` and control characters escaped (`\\n`, `\\u0000` …) |
+| json | RFC 8259 text: object keys sorted by code point (last duplicate wins), no white space, numbers as in decimal, only `"`, `\` and control characters escaped (`\n`, `\u0000` …) |
 | bits | `0` and `1` |
 | geometry | lower-case hexadecimal of little-endian WKB, preceded by `<srid>:` |
 | document | hybrid Extended JSON of a BSON value (see `dblens.engines.mongodb.extjson`), keys in stored order |

@@ -1,0 +1,416 @@
+"""Changes as PostgreSQL statements: pure text, to be run one by one.
+
+Foreign keys and checks are added `NOT VALID` and validated afterwards, so that writers do not wait while rows are read. Indexes are
+built plainly, because `CONCURRENTLY` cannot run in a transaction: the reason says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dblens.engines.base import Rendered
+from dblens.engines.postgres import ddl
+from dblens.engines.postgres.alter_objects import (
+    change_rights,
+    create_index,
+    named,
+    render_object,
+)
+from dblens.schema import changes as c
+from dblens.schema.apply import apply_changes
+from dblens.schema.model import Column, ForeignKey, Identity, Key, Schema, Table
+from dblens.schema.order import load_order
+from dblens.schema.risk import widens
+
+_Sql = tuple[str, ...]
+_Pair = tuple[_Sql, _Sql | None]
+
+
+def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") -> list[Rendered]:
+    """Render changes of `schema` in a runnable order; foreign keys of new tables and owners of new sequences come last."""
+    after = apply_changes(schema, changes)
+    behind = _identity_sequences(schema) | _identity_sequences(after)
+    cycles = {p for g in load_order([x.table for x in changes if isinstance(x, c.DropTable)]).cycles for p in g}
+    result: list[Rendered] = []
+    last: list[Rendered] = []
+    for change in changes:
+        match change:
+            case c.AddSequence() | c.DropSequence() | c.ChangeSequence():
+                sequence = change.before if isinstance(change, c.ChangeSequence) else change.sequence
+                if (sequence.namespace, sequence.name) in behind:
+                    continue  # lives and dies with its identity column
+                rendered, later = render_object(change)
+                result.append(rendered)
+                last.extend(later)
+            case c.AddTable():
+                first, foreign = _add_table(change, schema, flavour)
+                result.append(first)
+                last.extend(foreign)
+            case c.DropTable():
+                cut = _cut(change.table) if (change.table.namespace, change.table.name) in cycles else ()
+                result.append(_of(change, ((*cut, _drop_table(change.table)), None)))
+            case c.AlterColumn() | c.AddColumn() | c.DropColumn() | c.AlterTable():
+                result.append(_column(change, after, flavour))
+            case c.ChangeType():
+                rendered, later = render_object(change, schema)
+                result.append(rendered)
+                last.extend(later)
+            case (
+                c.AddKey()
+                | c.DropKey()
+                | c.AddForeignKey()
+                | c.DropForeignKey()
+                | c.AddIndex()
+                | c.DropIndex()
+                | c.AddCheck()
+                | c.DropCheck()
+                | c.AddTrigger()
+                | c.DropTrigger()
+                | c.RenameTable()
+                | c.RenameColumn()
+            ):
+                result.append(_constraint(change, after))
+            case _:
+                rendered, later = render_object(change)
+                result.append(rendered)
+                last.extend(later)
+    return result + last
+
+
+def _of(change: c.Change, pair: _Pair, *, blocking: bool | None = None, reason: str = "") -> Rendered:
+    statements, undo = pair
+    return Rendered(
+        statements=statements,
+        undo=undo,
+        destructive=change.destructive,
+        blocking=change.blocking if blocking is None else blocking,
+        reason=reason or change.reason,
+    )
+
+
+def _identity_sequences(schema: Schema) -> set[tuple[str, str]]:
+    """Return the sequences that belong to identity columns, which PostgreSQL makes and drops by itself."""
+    found = set()
+    for table in schema.tables:
+        for column in table.columns:
+            identity = _identity(column)
+            if identity is not None and identity.sequence:
+                namespace, dot, name = identity.sequence.rpartition(".")
+                found.add((namespace, name) if dot else (table.namespace, name))
+    return found
+
+
+def _identity(column: Column) -> Identity | None:
+    """Return a column's identity; a serial column is a plain one with a default."""
+    return None if column.default is not None and column.default.kind == "sequence" else column.identity
+
+
+# -------------------------------------------------------------------------------------------------------------------- tables
+
+
+def _add_table(change: c.AddTable, schema: Schema, flavour: str) -> tuple[Rendered, list[Rendered]]:
+    table = change.table
+    place = (table.namespace, table.name)
+    build = ddl.build([table], {place: place}, (), flavour)
+    after = [f"{t.source.rstrip().rstrip(';')}" for t in table.triggers]
+    after += change_rights("TABLE", named(*place), None, table.owner, (), table.grants)
+    made = _of(change, ((*build.before, *build.after), (_drop_table(table),)))
+    rest = (
+        [Rendered(statements=build.foreign, undo=_cut(table), reason="foreign keys of the new table")]
+        if build.foreign
+        else []
+    )
+    if after:
+        rest.append(Rendered(statements=tuple(after), undo=(), reason="triggers and grants of the new table"))
+    return made, rest
+
+
+def _drop_table(table: Table) -> str:
+    return f"DROP {'FOREIGN ' if table.kind == 'foreign' else ''}TABLE {named(table.namespace, table.name)}"
+
+
+def _cut(table: Table) -> _Sql:
+    """Render the removal of a table's foreign keys."""
+    place = named(table.namespace, table.name)
+    return tuple(f"ALTER TABLE {place} DROP CONSTRAINT {ddl.quote(k.name)}" for k in table.foreign_keys if k.name)
+
+
+def _column(change: c.AlterColumn | c.AddColumn | c.DropColumn | c.AlterTable, after: Schema, flavour: str) -> Rendered:
+    place = named(change.namespace, change.table)
+    if isinstance(change, c.AlterTable):
+        return _head(change, place)
+    alter = f"ALTER TABLE {place}"
+    match change:
+        case c.AddColumn():
+            comment = _comment(place, change.column)
+            pair = (
+                (f"{alter} ADD COLUMN {define(change.column)}", *comment),
+                (f"{alter} DROP COLUMN {ddl.quote(change.column.name)}",),
+            )
+            return _of(change, pair)
+        case c.DropColumn():
+            back = None if change.destructive else (f"{alter} ADD COLUMN {define(change.column)}",)
+            return _of(change, ((f"{alter} DROP COLUMN {ddl.quote(change.column.name)}",), back))
+        case c.AlterColumn():
+            forth = _aspect(alter, place, change.what, change.before, change.after, flavour)
+            back = (
+                None if change.destructive else _aspect(alter, place, change.what, change.after, change.before, flavour)
+            )
+            reason = change.reason
+            if change.what == "type" and any(_selects(v.depends_on, change) for v in after.views):
+                reason += "; fails while a view selects from the table: drop the view first and create it again"
+            if not forth:
+                reason = f"PostgreSQL has no statement for {change.what}"
+            return _of(change, (forth, back), reason=reason)
+
+
+def _selects(depends_on: Sequence[str], change: c.AlterColumn) -> bool:
+    return f"{change.namespace}.{change.table}" in depends_on or change.table in depends_on
+
+
+def define(column: Column) -> str:
+    """Return a column as it stands in CREATE TABLE or ADD COLUMN."""
+    words = [ddl.quote(column.name), column.native]
+    if column.collation:
+        words.append(f"COLLATE {collation(column.collation)}")
+    identity = _identity(column)
+    if column.generated is not None:
+        words.append(
+            f"GENERATED ALWAYS AS ({column.generated.expression}) {'STORED' if column.generated.stored else 'VIRTUAL'}"
+        )
+    elif identity is not None:
+        words.append(f"GENERATED {_identity_text(identity)}")
+    elif column.default is not None:
+        words.append(f"DEFAULT {column.default.native}")
+    if not column.nullable:
+        words.append("NOT NULL")
+    return " ".join(words)
+
+
+def collation(name: str) -> str:
+    """Return a collation's name quoted, with its namespace when it has one."""
+    namespace, dot, rest = name.partition(".")
+    return f"{ddl.quote(namespace)}.{ddl.quote(rest)}" if dot and namespace == "pg_catalog" else ddl.quote(name)
+
+
+def _identity_text(identity: Identity) -> str:
+    when = "ALWAYS" if identity.always else "BY DEFAULT"
+    return f"{when} AS IDENTITY (START WITH {identity.start} INCREMENT BY {identity.increment})"
+
+
+def _comment(place: str, column: Column) -> _Sql:
+    return (
+        (f"COMMENT ON COLUMN {place}.{ddl.quote(column.name)} IS {ddl.literal(column.comment)}",)
+        if column.comment
+        else ()
+    )
+
+
+def _aspect(alter: str, place: str, what: c.ColumnAspect, before: Column, after: Column, flavour: str) -> _Sql:
+    column = f"{alter} ALTER COLUMN {ddl.quote(after.name)}"
+    match what:
+        case "type" | "collation":
+            name = ddl.quote(after.name)
+            collate = f" COLLATE {collation(after.collation)}" if after.collation else ""
+            if what == "collation" and not collate:
+                collate = ' COLLATE "default"'
+            using = "" if widens(before.type, after.type) else f" USING {name}::{after.native}"
+            return (f"{column} TYPE {after.native}{collate}{using}",)
+        case "nullable":
+            return (f"{column} {'DROP' if after.nullable else 'SET'} NOT NULL",)
+        case "default":
+            return (f"{column} SET DEFAULT {after.default.native}" if after.default else f"{column} DROP DEFAULT",)
+        case "generated":
+            if after.generated is None and before.generated is not None and before.generated.stored:
+                return (f"{column} DROP EXPRESSION",)
+            same_kind = before.generated and after.generated and before.generated.stored == after.generated.stored
+            if same_kind and after.generated and flavour.isdigit() and int(flavour) >= 17:
+                return (f"{column} SET EXPRESSION AS ({after.generated.expression})",)
+            return (f"{alter} DROP COLUMN {ddl.quote(before.name)}", f"{alter} ADD COLUMN {define(after)}")
+        case "identity":
+            return _identity_change(column, _identity(before), _identity(after))
+        case "comment":
+            return (f"COMMENT ON COLUMN {place}.{ddl.quote(after.name)} IS {ddl.literal(after.comment)}",)
+        case "visibility":
+            return ()
+
+
+def _identity_change(column: str, before: Identity | None, after: Identity | None) -> _Sql:
+    if after is None:
+        return (f"{column} DROP IDENTITY IF EXISTS",) if before is not None else ()
+    if before is None:
+        return (f"{column} ADD GENERATED {_identity_text(after)}",)
+    when = "ALWAYS" if after.always else "BY DEFAULT"
+    return (f"{column} SET GENERATED {when} SET START WITH {after.start} SET INCREMENT BY {after.increment}",)
+
+
+def _head(change: c.AlterTable, place: str) -> Rendered:
+    before, after = change.before, change.after
+    match change.what:
+        case "comment":
+            forth = (f"COMMENT ON TABLE {place} IS {ddl.literal(after.comment)}",)
+            return _of(change, (forth, (f"COMMENT ON TABLE {place} IS {ddl.literal(before.comment)}",)))
+        case "owner":
+            forth = tuple(change_rights("TABLE", place, before.owner, after.owner, (), ()))
+            return _of(change, (forth, tuple(change_rights("TABLE", place, after.owner, before.owner, (), ()))))
+        case "grants":
+            forth = tuple(change_rights("TABLE", place, None, None, before.grants, after.grants))
+            return _of(change, (forth, tuple(change_rights("TABLE", place, None, None, after.grants, before.grants))))
+        case "row_security":
+            words = {True: "ENABLE", False: "DISABLE"}
+            return _of(
+                change,
+                (
+                    (f"ALTER TABLE {place} {words[after.row_security]} ROW LEVEL SECURITY",),
+                    (f"ALTER TABLE {place} {words[before.row_security]} ROW LEVEL SECURITY",),
+                ),
+            )
+        case "options":
+            return _of(
+                change, (_options(place, before.options, after.options), _options(place, after.options, before.options))
+            )
+        case "kind" | "partitioning" | "partition_of" | "inferred":
+            return Rendered(
+                blocking=change.blocking,
+                reason=f"PostgreSQL cannot change {change.what} in place: build a new table and copy the rows",
+            )
+
+
+def _options(place: str, before: dict[str, str], after: dict[str, str]) -> _Sql:
+    gone = ", ".join(sorted(before.keys() - after.keys()))
+    new = ", ".join(f"{k} = {ddl.literal(v)}" for k, v in sorted(after.items()) if before.get(k) != v)
+    return (
+        *((f"ALTER TABLE {place} RESET ({gone})",) if gone else ()),
+        *((f"ALTER TABLE {place} SET ({new})",) if new else ()),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- constraints
+
+_OnTable = (
+    c.AddKey
+    | c.DropKey
+    | c.AddForeignKey
+    | c.DropForeignKey
+    | c.AddIndex
+    | c.DropIndex
+    | c.AddCheck
+    | c.DropCheck
+    | c.AddTrigger
+    | c.DropTrigger
+    | c.RenameTable
+    | c.RenameColumn
+)
+
+
+def _constraint(change: _OnTable, after: Schema) -> Rendered:
+    place = named(change.namespace, change.before if isinstance(change, c.RenameTable) else change.table)
+    alter = f"ALTER TABLE {place}"
+    quote = ddl.quote
+    match change:
+        case c.RenameTable():
+            back = f"ALTER TABLE {named(change.namespace, change.after)} RENAME TO {quote(change.before)}"
+            return _of(change, ((f"{alter} RENAME TO {quote(change.after)}",), (back,)))
+        case c.RenameColumn():
+            pair = [(change.before, change.after), (change.after, change.before)]
+            forth, back = (f"{alter} RENAME COLUMN {quote(x)} TO {quote(y)}" for x, y in pair)
+            return _of(change, ((forth,), (back,)))
+        case c.AddKey() | c.DropKey():
+            name = change.key.name
+            add = (f"{alter} ADD {_key(change.key, primary=change.primary)}",)
+            return _either(change, add, (f"{alter} DROP CONSTRAINT {quote(name)}",) if name else None)
+        case c.AddForeignKey() | c.DropForeignKey():
+            return _foreign(change, alter, after)
+        case c.AddCheck() | c.DropCheck():
+            return _check(change, alter, after)
+        case c.AddIndex() | c.DropIndex():
+            made = create_index(change.namespace, change.table, change.index)
+            if not made:
+                return Rendered(reason=f"PostgreSQL has no index of kind {change.index.kind}")
+            drop = (f"DROP INDEX {named(change.namespace, change.index.name)}",)
+            hint = "; CREATE INDEX CONCURRENTLY, outside a transaction, lets them go on"
+            reason = change.reason + (hint if isinstance(change, c.AddIndex) else "")
+            return _either(change, made, drop, reason=reason)
+        case c.AddTrigger() | c.DropTrigger():
+            add = (change.trigger.source.rstrip().rstrip(";"),)
+            return _either(change, add, (f"DROP TRIGGER {quote(change.trigger.name)} ON {place}",))
+
+
+def _either(
+    change: c.Change, add: _Sql, drop: _Sql | None, *, blocking: bool | None = None, reason: str = ""
+) -> Rendered:
+    """Return an addition with its removal as undo, or the other way round."""
+    if type(change).__name__.startswith("Add"):
+        return _of(change, (add, drop), blocking=blocking, reason=reason)
+    if drop is None:
+        return Rendered(reason="the constraint has no name to drop it by")
+    return _of(change, (drop, add), blocking=blocking, reason=reason)
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(ddl.quote(name) for name in names)
+
+
+def _deferral(key: Key | ForeignKey) -> str:
+    if not key.deferrable:
+        return ""
+    return " DEFERRABLE INITIALLY DEFERRED" if key.initially_deferred else " DEFERRABLE"
+
+
+def _key(key: Key, *, primary: bool) -> str:
+    name = f"CONSTRAINT {ddl.quote(key.name)} " if key.name else ""
+    kind = "PRIMARY KEY" if primary else "UNIQUE" if key.nulls_distinct else "UNIQUE NULLS NOT DISTINCT"
+    return f"{name}{kind} ({_columns(key.columns)}){_deferral(key)}"
+
+
+def _plain(after: Schema, change: c.AddForeignKey | c.DropForeignKey | c.AddCheck | c.DropCheck) -> bool:
+    """Return whether the table takes NOT VALID constraints (partitioned ones do not)."""
+    try:
+        return after.table(change.namespace, change.table).kind == "table"
+    except KeyError:
+        return False
+
+
+def _foreign(change: c.AddForeignKey | c.DropForeignKey, alter: str, after: Schema) -> Rendered:
+    key = change.key
+    name = f"CONSTRAINT {ddl.quote(key.name)} " if key.name else ""
+    text = f"{alter} ADD {name}FOREIGN KEY ({_columns(key.columns)}) REFERENCES {named(key.namespace or change.namespace, key.table)}"
+    text += f" ({_columns(key.referred)})" if key.referred else ""
+    text += " MATCH FULL" if key.match.lower() == "full" else ""
+    text += f" ON UPDATE {key.on_update.upper()}" if key.on_update != "no action" else ""
+    text += f" ON DELETE {key.on_delete.upper()}" if key.on_delete != "no action" else ""
+    text += _deferral(key)
+    return _two_steps(change, alter, text, key.name, stays=not key.validated, plain=_plain(after, change))
+
+
+def _check(change: c.AddCheck | c.DropCheck, alter: str, after: Schema) -> Rendered:
+    check = change.check
+    name = f"CONSTRAINT {ddl.quote(check.name)} " if check.name else ""
+    text = f"{alter} ADD {name}CHECK ({check.expression})"
+    if not check.enforced:
+        drop = (f"{alter} DROP CONSTRAINT {ddl.quote(check.name)}",) if check.name else None
+        return _either(change, (f"{text} NOT ENFORCED",), drop)
+    return _two_steps(change, alter, text, check.name, stays=False, plain=_plain(after, change))
+
+
+def _two_steps(
+    change: c.AddForeignKey | c.DropForeignKey | c.AddCheck | c.DropCheck,
+    alter: str,
+    text: str,
+    name: str | None,
+    *,
+    stays: bool,
+    plain: bool,
+) -> Rendered:
+    """Add a constraint without reading rows, then validate it under a lock that lets writers go on."""
+    add: Iterator[str] | list[str] = [text]
+    reason = change.reason
+    steps = bool(name) and plain and not stays
+    if stays or steps:
+        add = [f"{text} NOT VALID"]
+    if steps and name:
+        add.append(f"{alter} VALIDATE CONSTRAINT {ddl.quote(name)}")
+        if isinstance(change, (c.AddForeignKey, c.AddCheck)):
+            reason = "every row is read, writers go on meanwhile; fails when a row breaks it"
+    drop = (f"{alter} DROP CONSTRAINT {ddl.quote(name)}",) if name else None
+    return _either(change, tuple(add), drop, blocking=change.blocking and not steps, reason=reason)

@@ -1,0 +1,155 @@
+"""Compare two databases as they are, table by table, without any plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+
+import msgspec
+
+from dblens.engines.base import Field, Target
+from dblens.errors import InvalidInput
+from dblens.events import Progress, Report, Warned, silent
+from dblens.migrate.link import Link
+from dblens.migrate.options import matches
+from dblens.schema.model import Column, Table
+from dblens.transfer.pair import shared_form
+from dblens.transfer.verify import Side, TableVerdict, Tolerance, verify_table
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Verdicts of the tables that both sides have, and what only one side has."""
+
+    source: str
+    target: str
+    equal: bool
+    verdicts: tuple[TableVerdict, ...]
+    only_source: tuple[str, ...] = ()
+    only_target: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    repair: tuple[str, ...] = ()
+
+
+def compare(
+    source: Link,
+    target: Link,
+    *,
+    tables: Sequence[str] = (),
+    where: str | None = None,
+    tolerance: dict[str, float] | None = None,
+    shared_columns: bool = False,
+    repair: bool = False,
+    report: Report = silent,
+) -> Comparison:
+    """Compare every table that both sides have by that name, in one snapshot a side.
+
+    `where` is a condition that both engines understand; `tolerance` accepted distances by column name. `shared_columns` compares what
+    both have instead of calling a missing column a difference. Raises InvalidInput when nothing can be compared.
+    """
+    with ExitStack() as stack:
+        left = stack.enter_context(closing(source.connect(read_only=True)))
+        right = stack.enter_context(closing(target.connect(read_only=True)))
+        for session in (left, right):
+            note = session.begin_snapshot().note
+            stack.callback(session.end_snapshot)
+            if note:
+                report(Warned(note))
+        pairs, only_source, only_target = _pairs(left, right, tables)
+        verdicts, notes, script = [], [], []
+        for i, (ours, theirs) in enumerate(pairs):
+            report(Progress("verify tables", i, len(pairs), "tables"))
+            ours, theirs = left.profile(ours), right.profile(theirs)
+            fields, missing = _fields(ours, theirs, left.engine.name == right.engine.name)
+            name = f"{ours.namespace}.{ours.name}"
+            if missing:
+                notes.append(f"{name}: not on both sides: {', '.join(missing)}")
+            if not fields:
+                continue
+            start = time.monotonic()
+            verdict = verify_table(
+                name,
+                Side(session=left, table=ours, fields=fields, where=where),
+                Side(
+                    session=right,
+                    table=theirs,
+                    fields=tuple(Field(column=f.target or f.column, form=f.form) for f in fields),
+                    where=where,
+                ),
+                key=_key(theirs, fields),
+                tolerance=Tolerance(tolerance or {}),
+                report=report,
+            )
+            verdict = msgspec.structs.replace(
+                verdict,
+                equal=verdict.equal and (shared_columns or not missing),
+                seconds=round(time.monotonic() - start, 3),
+            )
+            verdicts.append(verdict)
+            if repair and not verdict.equal:
+                from dblens.migrate.repair import script_for
+
+                script.extend(script_for(right.engine, theirs, fields, verdict))
+        return Comparison(
+            source=left.fingerprint_id,
+            target=right.fingerprint_id,
+            equal=all(v.equal for v in verdicts) and not (only_source and not tables),
+            verdicts=tuple(verdicts),
+            only_source=tuple(only_source),
+            only_target=tuple(only_target),
+            notes=tuple(notes),
+            repair=tuple(script),
+        )
+
+
+def _pairs(
+    left: Target, right: Target, patterns: Sequence[str]
+) -> tuple[list[tuple[Table, Table]], list[str], list[str]]:
+    ours = [t for t in left.inspect().tables if t.kind not in ("partition", "foreign")]
+    theirs = [t for t in right.inspect().tables if t.kind not in ("partition", "foreign")]
+    exact = {(t.namespace, t.name): t for t in theirs}
+    by_name: dict[str, list[Table]] = {}
+    for table in theirs:
+        by_name.setdefault(table.name, []).append(table)
+    pairs, only = [], []
+    for table in ours:
+        if patterns and not any(matches(p, table.namespace, table.name) for p in patterns):
+            continue
+        found = exact.get((table.namespace, table.name))
+        if found is None and len(by_name.get(table.name, [])) == 1:
+            found = by_name[table.name][0]
+        if found is None:
+            only.append(f"{table.namespace}.{table.name}")
+        else:
+            pairs.append((table, found))
+    if not pairs:
+        raise InvalidInput(
+            f"{left.fingerprint_id} and {right.fingerprint_id} have no table name in common",
+            hint="tables are matched by name, case-sensitive; check --table",
+        )
+    met = {id(t) for _, t in pairs}
+    rest = [f"{t.namespace}.{t.name}" for t in theirs if id(t) not in met and not patterns]
+    return pairs, only, rest
+
+
+def _fields(ours: Table, theirs: Table, same_engine: bool) -> tuple[tuple[Field, ...], list[str]]:
+    columns: dict[str, Column] = {c.name: c for c in theirs.columns}
+    folded = {c.name.lower(): c for c in theirs.columns}
+    fields, missing, used = [], [], set()
+    for column in ours.columns:
+        other = columns.get(column.name) or folded.get(column.name.lower())
+        if other is None:
+            missing.append(column.name)
+            continue
+        used.add(other.name)
+        fields.append(Field(column=column, form=shared_form(column, other, same_engine=same_engine), target=other))
+    missing.extend(c.name for c in theirs.columns if c.name not in used)
+    return tuple(fields), missing
+
+
+def _key(theirs: Table, fields: Sequence[Field]) -> tuple[str, ...]:
+    names = {f.target.name for f in fields if f.target}
+    for key in (theirs.primary_key, *theirs.uniques):
+        if key and set(key.columns) <= names:
+            return key.columns
+    return ()

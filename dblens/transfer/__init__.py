@@ -1,0 +1,1 @@
+"""Move rows between two sessions and prove them equal. Knows formats and forms, never an engine."""

@@ -1,0 +1,280 @@
+"""Prove two tables equal, row by row, or name the keys and columns that differ.
+
+Both sides are digested at once by `fingerprint`. Equal sums end it. Otherwise only the rows of differing buckets are read again, on
+both sides, and compared as multisets; what is left unmatched is paired by key. JSON is hashed in each engine's own normal form first;
+when that differs, both sides are read again in the canonical form before anything is called a difference.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import msgspec
+
+from dblens.engines.base import Field, Source
+from dblens.events import Progress, Report, silent
+from dblens.schema.model import Table
+from dblens.transfer.mask import Mask, expectation
+from dblens.values.codec import canonical
+from dblens.values.digest import BUCKETS, Accumulator, Fingerprint, bucket_of, row_digest
+from dblens.values.forms import Form
+
+T = TypeVar("T")
+Row = tuple[bytes | None, ...]
+ROWS_IN_MEMORY = 200_000
+MOST_DIFFERENCES = 1_000
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One differing value as canonical text on both sides (None: NULL, or the row is missing)."""
+
+    column: str
+    source: str | None
+    target: str | None
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One differing row: its key (canonical texts; the whole row where there is no key) and the columns concerned."""
+
+    kind: Literal["missing", "extra", "changed", "duplicated"]
+    key: tuple[str | None, ...]
+    columns: tuple[Cell, ...] = ()
+    count: int = 1
+
+
+class TableVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Result for one table. `differing` is exact when `complete`, else a lower bound."""
+
+    table: str
+    equal: bool
+    source_rows: int
+    target_rows: int
+    source_digest: str
+    target_digest: str
+    columns: int
+    key: tuple[str, ...] = ()
+    differing: int = 0
+    complete: bool = True
+    differences: tuple[Difference, ...] = ()
+    method: str = "digest"
+    seconds: float = 0.0
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a comparison."""
+
+    session: Source
+    table: Table
+    fields: tuple[Field, ...]
+    where: str | None = None
+
+
+class Tolerance(msgspec.Struct, frozen=True):
+    """Accepted numeric distance by target column name."""
+
+    columns: dict[str, float] = {}
+
+
+def _both(left: Callable[[], T], right: Callable[[], T]) -> tuple[T, T]:
+    """Run two readers at once: each mostly waits for its own server."""
+    with ThreadPoolExecutor(1, thread_name_prefix="dblens-verify") as pool:
+        future = pool.submit(right)
+        try:
+            first = left()
+        except BaseException:
+            future.exception()
+            raise
+        return first, future.result()
+
+
+class _Reader:
+    """Reads one side's canonical rows. `exact` and masks are applied in the client, so digests are then taken here as well."""
+
+    def __init__(self, side: Side, exact: bool, masks: Sequence[Callable[[bytes | None], bytes | None] | None]) -> None:
+        self.side = side
+        self.exact = exact
+        self.masks = [(i, m) for i, m in enumerate(masks) if m is not None]
+        self.client = exact or bool(self.masks)
+
+    def rows(self, buckets: frozenset[int] | None) -> Iterator[Row]:
+        side = self.side
+        if not self.client:
+            yield from side.session.canonical_rows(side.table, side.fields, buckets=buckets, where=side.where)
+            return
+        for row in side.session.canonical_rows(side.table, side.fields, where=side.where, exact=self.exact):
+            out = self._masked(row) if self.masks else row
+            if buckets is None or bucket_of(row_digest(out)) in buckets:
+                yield out
+
+    def _masked(self, row: Row) -> Row:
+        values = list(row)
+        for i, mask in self.masks:
+            values[i] = mask(values[i])
+        return tuple(values)
+
+    def fingerprint(self, report: Report) -> Fingerprint:
+        side = self.side
+        if not self.client:
+            return side.session.fingerprint(side.table, side.fields, where=side.where, report=report)
+        sums = Accumulator()
+        sums.add_rows(self.rows(None))
+        return sums.fingerprint()
+
+
+def verify_table(
+    name: str,
+    source: Side,
+    target: Side,
+    *,
+    key: Sequence[str] = (),
+    masks: dict[str, Mask] | None = None,
+    mask_key: bytes | None = None,
+    tolerance: Tolerance | None = None,
+    report: Report = silent,
+) -> TableVerdict:
+    """Compare two tables of equally many fields; `key` names the target columns that identify a row.
+
+    Returns a verdict; never raises for a difference.
+    """
+    columns = [f.column.name for f in target.fields]
+    by_name = {f.column.name: f for f in target.fields}
+    expected = [
+        expectation(masks[c], by_name[c].column.type, mask_key) if masks and c in masks else None for c in columns
+    ]
+    none: list[Callable[[bytes | None], bytes | None] | None] = [None] * len(columns)
+    left, right = _Reader(source, False, expected), _Reader(target, False, none)
+    ours, theirs = _both(lambda: left.fingerprint(report), lambda: right.fingerprint(silent))
+    method = "digest"
+    differing = ours.differing(theirs)
+    if differing and any(f.form in (Form.JSON, Form.DOCUMENT) for f in source.fields):
+        method = "digest, JSON in canonical form"
+        left, right = _Reader(source, True, expected), _Reader(target, True, none)
+        ours, theirs = _both(lambda: left.fingerprint(silent), lambda: right.fingerprint(silent))
+        differing = ours.differing(theirs)
+    report(Progress(task=f"verify {name}", done=ours.total.count, total=ours.total.count))
+    found = _Found(columns, key, tolerance or Tolerance(), [f.form for f in target.fields])
+    complete = True
+    if differing:
+        complete = _drill(left, right, differing, max(ours.total.count, theirs.total.count), found)
+    return TableVerdict(
+        table=name,
+        equal=not differing or (complete and found.count == 0),
+        source_rows=ours.total.count,
+        target_rows=theirs.total.count,
+        source_digest=str(ours.total),
+        target_digest=str(theirs.total),
+        columns=len(columns),
+        key=tuple(key),
+        differing=found.count,
+        complete=complete,
+        differences=tuple(found.differences[:MOST_DIFFERENCES]),
+        method=method,
+    )
+
+
+def _drill(left: _Reader, right: _Reader, buckets: list[int], rows: int, found: _Found) -> bool:
+    """Read differing buckets again, as many at a time as fit in memory. Returns False when it stopped early, with enough found."""
+    step = max(1, int(ROWS_IN_MEMORY / max(1, rows / BUCKETS)))
+    for start in range(0, len(buckets), step):
+        part = frozenset(buckets[start : start + step])
+        ours, theirs = _both(lambda p=part: Counter(left.rows(p)), lambda p=part: Counter(right.rows(p)))  # type: ignore[misc]
+        found.add(ours, theirs)
+        if found.waiting() > 50 * MOST_DIFFERENCES and start + step < len(buckets):
+            found.finish()
+            return False
+    found.finish()
+    return True
+
+
+class _Found:
+    """Pairs unmatched rows by key as they come: a changed row may turn up in two different groups of buckets."""
+
+    def __init__(self, columns: Sequence[str], key: Sequence[str], tolerance: Tolerance, forms: Sequence[Form]) -> None:
+        self.columns = columns
+        self.key = [columns.index(k) for k in key if k in columns]
+        self.tolerance = tolerance
+        self.forms = forms
+        self.ours: dict[Row, list[tuple[Row, int]]] = {}
+        self.theirs: dict[Row, list[tuple[Row, int]]] = {}
+        self.differences: list[Difference] = []
+        self.count = 0
+
+    def waiting(self) -> int:
+        return len(self.ours) + len(self.theirs)
+
+    def _key(self, row: Row) -> Row:
+        return tuple(row[i] for i in self.key) if self.key else row
+
+    def add(self, ours: Counter[Row], theirs: Counter[Row]) -> None:
+        for row, n in (ours - theirs).items():
+            self.ours.setdefault(self._key(row), []).append((row, n))
+        for row, n in (theirs - ours).items():
+            if ours[row]:
+                self._say("duplicated", self._key(row), (), n)
+            else:
+                self.theirs.setdefault(self._key(row), []).append((row, n))
+
+    def finish(self) -> None:
+        for key, rows in self.ours.items():
+            others = self.theirs.pop(key, [])
+            if others and len(rows) == 1 and rows[0][1] == 1 and others[0][1] == 1:
+                cells = self._cells(rows[0][0], others[0][0])
+                if cells:
+                    self._say("changed", key, cells)
+                others = others[1:]
+            elif others:
+                # Several rows under one "key": it is not unique on one side; report both sides as they are.
+                self._say("changed", key, self._cells(rows[0][0], others[0][0]), sum(n for _, n in rows))
+                others = others[1:]
+            else:
+                for row, n in rows:
+                    self._say("missing", key, self._cells(row, None), n)
+            for row, n in others:
+                self._say("extra", key, self._cells(None, row), n)
+        for key, rows in self.theirs.items():
+            for row, n in rows:
+                self._say("extra", key, self._cells(None, row), n)
+        self.ours, self.theirs = {}, {}
+
+    def _say(
+        self,
+        kind: Literal["missing", "extra", "changed", "duplicated"],
+        key: Row,
+        cells: tuple[Cell, ...],
+        count: int = 1,
+    ) -> None:
+        self.count += count
+        if len(self.differences) < MOST_DIFFERENCES:
+            self.differences.append(Difference(kind=kind, key=tuple(_show(v) for v in key), columns=cells, count=count))
+
+    def _cells(self, ours: Row | None, theirs: Row | None) -> tuple[Cell, ...]:
+        cells = []
+        for i, column in enumerate(self.columns):
+            left, right = ours[i] if ours else None, theirs[i] if theirs else None
+            if ours and theirs and (left == right or self._close(i, column, left, right)):
+                continue
+            if ours is None or theirs is None or left != right:
+                cells.append(Cell(column, _show(left), _show(right)))
+        return tuple(cells)
+
+    def _close(self, i: int, column: str, left: bytes | None, right: bytes | None) -> bool:
+        limit = self.tolerance.columns.get(column)
+        if limit is None or left is None or right is None:
+            return False
+        if self.forms[i] not in (Form.FLOAT, Form.DECIMAL, Form.INT, Form.NATIVE):
+            return False
+        return abs(float(left) - float(right)) <= limit
+
+
+def _show(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+def digest_of(rows: Iterable[Sequence[object]], forms: Sequence[Form]) -> Fingerprint:
+    """Return the fingerprint of driver values held in memory (tests, small samples)."""
+    sums = Accumulator()
+    sums.add_rows([canonical(form, value) for form, value in zip(forms, row, strict=True)] for row in rows)
+    return sums.fingerprint()

@@ -29,7 +29,7 @@ from dblens.schema.model import (
 )
 
 
-class _Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+class _Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="change", tag=True):
     """Common shape of every change."""
 
     destructive: bool = False

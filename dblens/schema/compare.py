@@ -58,20 +58,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 DEFAULT = Options()
 
-_DISTRIBUTIONS = frozenset({"debian", "ubuntu", "alpine", "server", "community", "enterprise", "standard", "compiled"})
-
 
 def same_product(a: Schema, b: Schema) -> bool:
     """Return whether both come from one engine and product, so that equal types are spelled equally.
 
-    The words of a version tell products of one engine apart (`10.11.6-MariaDB`), those of distributions do not.
+    Flavours that are words name products of one engine (MariaDB beside MySQL); numbers are versions, which spell alike.
     """
-    return a.engine == b.engine and _product(a.version) == _product(b.version)
-
-
-def _product(version: str) -> frozenset[str]:
-    plain = re.sub(r"\(.*?\)", "", version).lower()
-    return frozenset(re.findall(r"[a-z]{5,}", plain)) - _DISTRIBUTIONS
+    words = {schema.flavour for schema in (a, b) if schema.flavour and not schema.flavour[0].isdigit()}
+    return a.engine == b.engine and len(words) <= 1
 
 
 class Comparison:

@@ -148,9 +148,10 @@ def _changes(how: Comparison, a: Schema, b: Schema) -> Iterator[c.Change]:
 
 def _database(how: Comparison, a: Schema, b: Schema) -> Iterator[c.Change]:
     """Compare what belongs to no table."""
-    for name in sorted(set(used_namespaces(b)) - set(used_namespaces(a))):
+    ours, theirs = _namespaces(how, a), _namespaces(how, b)
+    for name in sorted(theirs - ours):
         yield c.AddNamespace(name=name, reason="the namespace is missing")
-    for name in sorted(set(used_namespaces(a)) - set(used_namespaces(b))):
+    for name in sorted(ours - theirs):
         yield c.DropNamespace(
             name=name, destructive=True, reason="everything that is still in the namespace goes with it"
         )
@@ -183,6 +184,14 @@ def _database(how: Comparison, a: Schema, b: Schema) -> Iterator[c.Change]:
             yield c.DropRoutine(routine=old_r, reason="only its source is lost; what calls it fails")
         elif old_r is not None and new_r is not None:
             yield c.ChangeRoutine(before=old_r, after=new_r, reason=f"the {old_r.kind} differs")
+
+
+def _namespaces(how: Comparison, schema: Schema) -> set[str]:
+    """Return the namespaces to compare: between engines only those with something that is compared."""
+    if how.same_engine:
+        return set(used_namespaces(schema))
+    things: tuple[Any, ...] = (*schema.tables, *schema.views, *schema.routines)
+    return {thing.namespace for thing in things} | {s.namespace for s in schema.sequences if not s.owned_by}
 
 
 def _routine_name(how: Comparison) -> Callable[[Routine], tuple[str, ...]]:

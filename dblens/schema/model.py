@@ -280,6 +280,8 @@ class Schema(_Node, frozen=True, kw_only=True, omit_defaults=True):
     routines: tuple[Routine, ...] = ()
     types: tuple[NamedType, ...] = ()
     extensions: tuple[tuple[str, str], ...] = ()
+    flavour: str = ""
+    """The server's flavour (`Session.flavour`) when the catalog read the schema; empty elsewhere."""
 
     def table(self, namespace: str, name: str) -> Table:
         """Return one table. Raises KeyError."""

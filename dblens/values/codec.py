@@ -7,7 +7,6 @@ Everything here raises `ValueError` on a value that the form cannot hold, never 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 import re
 import uuid
@@ -15,12 +14,17 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from dblens.values.forms import Form
+from dblens.values.jsontext import json_text
 
 Value = object
 
-_NUMBER = re.compile(r"^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?$", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _SPECIAL = {
     "nan": "NaN",
+    "-nan": "NaN",
+    "snan": "NaN",
+    "-snan": "NaN",
     "inf": "Infinity",
     "infinity": "Infinity",
     "+inf": "Infinity",
@@ -29,22 +33,26 @@ _SPECIAL = {
     "-infinity": "-Infinity",
 }
 _TIMESTAMP = re.compile(
-    r"^(-infinity|infinity|(\d{4,})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|[+-]\d\d(?::?\d\d)?(?::\d\d)?)?( BC)?)$",
+    r"(-infinity|infinity|(\d{4,})-(0\d|1[0-2])-([0-2]\d|3[01])"
+    r"(?:[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d+))?)?)?\s*(Z|[+-]\d\d(?::?[0-5]\d)?(?::[0-5]\d)?)?( BC)?)",
     re.ASCII,
 )
-_TIME = re.compile(r"^(-?)(\d{1,}):(\d\d)(?::(\d\d)(?:\.(\d+))?)?$", re.ASCII)
+_TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d)(?:\.(\d+))?)?", re.ASCII)
+_INTERVAL = re.compile(r"([+-]?\d+) ([+-]?\d+) ([+-]?\d+)", re.ASCII)
+_DIGITS = 150_000
+"""Zeros that an exponent may stand for: PostgreSQL's numeric has at most 131,072 digits before the point and 16,383 behind it."""
 
 
 def plain_number(text: str) -> str:
     """Return a number's canonical plain text from any decimal spelling (`1E+3`, `.50`, `-0.0`)."""
-    special = _SPECIAL.get(text.strip().lower())
-    if special is not None:
-        return special
-    match = _NUMBER.match(text.strip())
+    match = _NUMBER.fullmatch(text)
     if match is None or not (match[2] or match[3]):
-        raise ValueError(f"not a number: {text[:80]!r}")
+        special = _SPECIAL.get(text.lower())
+        if special is None:
+            raise ValueError(f"not a number: {text[:80]!r}")
+        return special
     sign, whole, fraction, exponent = match[1], match[2], match[3] or "", int(match[4] or 0)
-    if abs(exponent) > 20_000:
+    if abs(exponent) > _DIGITS:
         raise ValueError(f"number too large to write out: {text[:80]!r}")
     digits = whole + fraction
     point = len(whole) + exponent
@@ -74,11 +82,13 @@ def float_text(value: float) -> str:
 def _int(value: Value) -> str:
     if isinstance(value, (bool, int)):
         return str(int(value))
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray)):
         value = value.decode("ascii")
     if isinstance(value, str):
-        return str(int(value))
-    if isinstance(value, (Decimal, float)) and value == int(value):
+        if _WHOLE.fullmatch(value) is None:
+            raise ValueError(f"not a whole number: {value[:80]!r}")
+        return plain_number(value)
+    if isinstance(value, (Decimal, float)) and math.isfinite(value) and value == int(value):
         return str(int(value))
     raise ValueError(f"not a whole number: {value!r}")
 
@@ -95,15 +105,33 @@ def _decimal(value: Value) -> str:
 
 
 def _float(value: Value) -> str:
-    if isinstance(value, (str, bytes)):
-        return float_text(float(_str(value)))
-    if isinstance(value, int) and not isinstance(value, bool):
-        if int(float(value)) != value:
+    if isinstance(value, float):
+        return float_text(value)
+    if isinstance(value, (bool, int)):
+        try:
+            number = float(value)
+        except OverflowError as error:
+            raise ValueError(f"beyond a double: {str(value)[:80]}") from error
+        if int(number) != value:
             raise ValueError(f"not a double: {value!r}")
-        return str(value)
-    if isinstance(value, (float, bool)):
-        return float_text(float(value))
+        return float_text(number)
+    if isinstance(value, (str, bytes, bytearray)):
+        return _float_of_text(_str(value))
     raise ValueError(f"not a double: {value!r}")
+
+
+def _float_of_text(text: str) -> str:
+    """Round to the nearest double, as every reader of an engine's float text does, but not to infinity or to zero."""
+    match = _NUMBER.fullmatch(text)
+    if match is None or not (match[2] or match[3]):
+        special = _SPECIAL.get(text.lower())
+        if special is None:
+            raise ValueError(f"not a double: {text[:80]!r}")
+        return special
+    number = float(text)
+    if math.isinf(number) or (number == 0 and (match[2] + (match[3] or "")).strip("0")):
+        raise ValueError(f"beyond a double: {text[:80]!r}")
+    return float_text(number)
 
 
 def _str(value: Value) -> str:
@@ -117,7 +145,11 @@ def _str(value: Value) -> str:
         return str(value)
     if isinstance(value, float):
         return float_text(value)
-    return str(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, (uuid.UUID, dt.date, dt.time)):
+        return str(value)
+    raise ValueError(f"not a text: {type(value).__name__}")
 
 
 def _bytes(value: Value) -> str:
@@ -133,14 +165,18 @@ def _fraction(text: str | None) -> str:
     return f".{digits}" if digits else ""
 
 
+def _year(digits: str) -> str:
+    return digits if len(digits) == 4 else digits.lstrip("0").zfill(4)
+
+
 def _date(value: Value) -> str:
     if isinstance(value, dt.datetime):
         raise ValueError(f"a timestamp is not a date: {value!r}")
     text = value.isoformat() if isinstance(value, dt.date) else _str(value)
-    match = _TIMESTAMP.match(text)
+    match = _TIMESTAMP.fullmatch(text)
     if match is None or match[5] is not None or match[9] is not None:
         raise ValueError(f"not a date: {text[:80]!r}")
-    return text
+    return match[1] if match[2] is None else f"{_year(match[2])}-{match[3]}-{match[4]}{match[10] or ''}"
 
 
 def _time(value: Value) -> str:
@@ -150,10 +186,11 @@ def _time(value: Value) -> str:
         seconds, micros = divmod(total, 1_000_000)
         return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{_fraction(f'{micros:06d}')}"
     text = value.isoformat() if isinstance(value, dt.time) else _str(value)
-    match = _TIME.match(text)
+    match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"not a time: {text[:80]!r}")
-    return f"{match[1]}{int(match[2]):02d}:{match[3]}:{match[4] or '00'}{_fraction(match[5])}"
+    clock = f"{int(match[2]):02d}:{match[3]}:{match[4] or '00'}{_fraction(match[5])}"
+    return clock if clock == "00:00:00" else match[1] + clock
 
 
 def _timestamp(value: Value) -> str:
@@ -162,7 +199,7 @@ def _timestamp(value: Value) -> str:
             raise ValueError(f"an instant is not a wall clock: {value!r}")
         value = value.isoformat(" ")
     text = _str(value)
-    match = _TIMESTAMP.match(text)
+    match = _TIMESTAMP.fullmatch(text)
     if match is None or match[9] is not None:
         raise ValueError(f"not a timestamp: {text[:80]!r}")
     return _clock(match)
@@ -173,7 +210,7 @@ def _clock(match: re.Match[str]) -> str:
         return match[1]
     era = match[10] or ""
     return (
-        f"{match[2]}-{match[3]}-{match[4]} {match[5] or '00'}:{match[6] or '00'}:{match[7] or '00'}"
+        f"{_year(match[2])}-{match[3]}-{match[4]} {match[5] or '00'}:{match[6] or '00'}:{match[7] or '00'}"
         f"{_fraction(match[8])}{era}"
     )
 
@@ -182,29 +219,39 @@ def _timestamptz(value: Value) -> str:
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
             raise ValueError(f"a wall clock is not an instant: {value!r}")
-        return _timestamp(value.astimezone(dt.UTC).replace(tzinfo=None))
+        # By its text: astimezone() leaves the years 1 to 9999 only with an OverflowError.
+        value = value.isoformat(" ")
+        if "." in value[-7:]:  # offset with microseconds: no engine has one
+            raise ValueError(f"offset finer than seconds: {value}")
     text = _str(value)
-    match = _TIMESTAMP.match(text)
+    match = _TIMESTAMP.fullmatch(text)
     if match is None:
         raise ValueError(f"not an instant: {text[:80]!r}")
     zone = match[9]
     if match[2] is None or zone is None or zone == "Z" or zone.replace(":", "").strip("+-0") == "":
         return _clock(match)
-    if match[10] or int(match[2]) > 9999:
-        raise ValueError(f"instant outside years 1..9999 with an offset: {text[:80]!r}")
     digits = zone[1:].replace(":", "").ljust(6, "0")
     offset = dt.timedelta(hours=int(digits[:2]), minutes=int(digits[2:4]), seconds=int(digits[4:6]))
-    clock = dt.datetime.fromisoformat(f"{match[2]}-{match[3]}-{match[4]} {match[5] or '00'}:{match[6] or '00'}:00")
+    # The calendar repeats every 400 years: reckon within 2000..2399, so that years BC and beyond 9999 work too.
+    year = 1 - int(match[2]) if match[10] else int(match[2])
+    cycles, place = divmod(year, 400)
+    clock = dt.datetime.fromisoformat(
+        f"{2000 + place}-{match[3]}-{match[4]} {match[5] or '00'}:{match[6] or '00'}:{match[7] or '00'}"
+    )
     clock += -offset if zone[0] == "+" else offset
-    return f"{clock.year:04d}{clock:-%m-%d %H:%M}:{match[7] or '00'}{_fraction(match[8])}"
+    year = clock.year - 2000 + 400 * cycles
+    era = ""
+    if year < 1:
+        year, era = 1 - year, " BC"
+    return f"{year:04d}{clock:-%m-%d %H:%M:%S}{_fraction(match[8])}{era}"
 
 
 def _interval(value: Value) -> str:
     text = _str(value)
-    parts = text.split(" ")
-    if len(parts) != 3:
+    match = _INTERVAL.fullmatch(text)
+    if match is None:
         raise ValueError(f"not months, days and microseconds: {text[:80]!r}")
-    return " ".join(str(int(p)) for p in parts)
+    return " ".join(str(int(p)) for p in match.groups())
 
 
 def _uuid(value: Value) -> str:
@@ -216,68 +263,12 @@ def _uuid(value: Value) -> str:
 
 
 def _bits(value: Value) -> str:
+    if isinstance(value, (int, float)):
+        raise ValueError(f"not bits: {value!r}")  # 101 may be five or a hundred and one
     text = _str(value)
     if text.strip("01"):
         raise ValueError(f"not bits: {text[:80]!r}")
     return text
-
-
-class _Number(str):
-    """A JSON number kept as its text."""
-
-    __slots__ = ()
-
-
-def _json_parse(text: str) -> object:
-    return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
-
-
-_ESCAPE = re.compile(r'["\\\x00-\x1f]')
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-
-
-def _json_string(text: str) -> str:
-    return '"' + _ESCAPE.sub(lambda m: _ESCAPES.get(m[0]) or f"\\u{ord(m[0]):04x}", text) + '"'
-
-
-def _json_write(value: object) -> str:
-    match value:
-        case _Number():
-            return _json_number(value)
-        case str():
-            return _json_string(value)
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return float_text(value)
-        case list() | tuple():
-            return "[" + ",".join(map(_json_write, value)) + "]"
-        case dict():
-            return "{" + ",".join(f"{_json_string(k)}:{_json_write(v)}" for k, v in sorted(value.items())) + "}"
-    raise ValueError(f"not JSON: {type(value).__name__}")
-
-
-def _json_number(text: str) -> str:
-    try:
-        return plain_number(text)
-    except ValueError:
-        # Beyond any engine's range (1e400000): keep significand and exponent, both normalised.
-        match = _NUMBER.match(text)
-        if match is None:
-            raise
-        digits = (match[2] + (match[3] or "")).lstrip("0")
-        exponent = int(match[4] or 0) - len(match[3] or "") + len(digits) - len(digits.rstrip("0"))
-        return f"{match[1]}{digits.rstrip('0')}e{exponent}" if digits else "0"
-
-
-def _json(value: Value) -> str:
-    if isinstance(value, (str, bytes, bytearray)):
-        return _json_write(_json_parse(_str(value)))
-    return _json_write(value)
 
 
 def _dynamic(value: Value) -> str:
@@ -306,7 +297,7 @@ _CODEC: dict[Form, Callable[[Value], str]] = {
     Form.TIMESTAMPTZ: _timestamptz,
     Form.INTERVAL: _interval,
     Form.UUID: _uuid,
-    Form.JSON: _json,
+    Form.JSON: json_text,
     Form.BITS: _bits,
     Form.GEOMETRY: _str,
     Form.DOCUMENT: _str,

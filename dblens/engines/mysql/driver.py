@@ -65,6 +65,11 @@ def translate(error: BaseException, doing: str) -> DBLensError:
     number = args[0] if args and isinstance(args[0], int) else 0
     text = str(args[1]) if len(args) > 1 else str(error)
     message = f"{doing}: {text}" + (f" ({number})" if number else "")
+    if "LOAD_LOCAL" in text or "local infile" in text.lower():
+        return QueryFailed(
+            f"{doing}: the server asked this client for a local file, which was refused",
+            hint="no server has a reason to ask for one here; do not trust this server",
+        )
     match number:
         case 1045 | 1698 | 1251 | 2061 | 2059 | 1862 | 1820:
             return NotAuthenticated(
@@ -174,7 +179,7 @@ class Link:
     """A pymysql connection; `ClientLink` is the same over mysqlclient."""
 
     driver = "pymysql"
-    errors: tuple[type[BaseException], ...] = (pymysql.MySQLError, OSError, RuntimeError, AttributeError)
+    errors: tuple[type[BaseException], ...] = (pymysql.MySQLError, OSError, RuntimeError)
 
     def __init__(
         self, url: Url, password: str | None, database: str | None, factory: Callable[..., Any] = pymysql.connect
@@ -321,12 +326,8 @@ class ClientLink(Link):
         }
         if database is not None:
             arguments["database"] = database
-        mode = (_option(url, "ssl-mode", "ssl_mode") or "preferred").lower()
-        tls = {n: v for n in ("ca", "cert", "key") if (v := _option(url, f"ssl_{n}", f"ssl-{n}"))}
-        if mode in ("required", "verify_ca", "verify_identity") or tls:
-            arguments["ssl"] = tls or True
-            if mode in ("verify_ca", "verify_identity"):
-                arguments["ssl_mode"] = mode.upper()
+        if "read_timeout" in shared:
+            arguments["read_timeout"] = shared["read_timeout"]
         # Zero dates stay texts: mysqlclient's own converters would answer None, a wrong value without a word.
         conv = dict(conversions)
         for kind, convert in _date_converters().items():
@@ -366,8 +367,8 @@ class ClientLink(Link):
                 raise
             finally:
                 if not done:
-                    result = None
                     self.stop()
+                result = None
 
     def _drain(self) -> None:
         """Nothing to do: freeing the result object reads what is left, which after the kill is little."""
@@ -395,11 +396,22 @@ def _date_converters() -> Mapping[int, Callable[[Any], Any]]:
 def open_link(url: Url, password: str | None, database: str | None) -> Link:
     """Open a reading connection with the fastest driver at hand, or the one that option `driver` names."""
     wanted = _option(url, "driver")
-    if wanted != "pymysql" and (mysqlclient() is not None or wanted == "mysqlclient"):
-        if mysqlclient() is None:
-            raise Unsupported("driver=mysqlclient", "mysqlclient is not installed", hint="pip install 'dblens[fast]'")
+    if wanted == "mysqlclient" and mysqlclient() is None:
+        raise Unsupported("driver=mysqlclient", "mysqlclient is not installed", hint="pip install 'dblens[fast]'")
+    # Python's own TLS checks certificates the same way whatever library mysqlclient was built with.
+    if wanted == "pymysql" or mysqlclient() is None or tls_context(url) is not None:
+        return Link(url, password, database)
+    try:
         return ClientLink(url, password, database)
-    return Link(url, password, database)
+    except DBLensError as error:
+        cause = error.__cause__
+        if wanted is None and cause is not None and cause.args and cause.args[0] in _NO_PLUGIN:
+            return Link(url, password, database)
+        raise
+
+
+_NO_PLUGIN = (2059, 2061, 1251)
+"""mysqlclient's C library lacks the authentication plugin that the account wants (caching_sha2_password); pymysql has it."""
 
 
 def _shown(statement: str) -> str:

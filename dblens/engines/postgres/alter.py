@@ -6,7 +6,7 @@ built plainly, because `CONCURRENTLY` cannot run in a transaction: the reason sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from dblens.engines.base import Rendered
 from dblens.engines.postgres import ddl
@@ -43,7 +43,7 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
                 result.append(rendered)
                 last.extend(later)
             case c.AddTable():
-                first, foreign = _add_table(change, schema, flavour)
+                first, foreign = _add_table(change, flavour)
                 result.append(first)
                 last.extend(foreign)
             case c.DropTable():
@@ -108,12 +108,12 @@ def _identity(column: Column) -> Identity | None:
 # -------------------------------------------------------------------------------------------------------------------- tables
 
 
-def _add_table(change: c.AddTable, schema: Schema, flavour: str) -> tuple[Rendered, list[Rendered]]:
+def _add_table(change: c.AddTable, flavour: str) -> tuple[Rendered, list[Rendered]]:
     table = change.table
     place = (table.namespace, table.name)
     build = ddl.build([table], {place: place}, (), flavour)
     after = [f"{t.source.rstrip().rstrip(';')}" for t in table.triggers]
-    after += change_rights("TABLE", named(*place), None, table.owner, (), table.grants)
+    after += change_rights("TABLE", named(*place), owner=(None, table.owner), grants=((), table.grants))
     made = _of(change, ((*build.before, *build.after), (_drop_table(table),)))
     rest = (
         [Rendered(statements=build.foreign, undo=_cut(table), reason="foreign keys of the new table")]
@@ -149,13 +149,11 @@ def _column(change: c.AlterColumn | c.AddColumn | c.DropColumn | c.AlterTable, a
             )
             return _of(change, pair)
         case c.DropColumn():
-            back = None if change.destructive else (f"{alter} ADD COLUMN {define(change.column)}",)
+            back: _Sql | None = None if change.destructive else (f"{alter} ADD COLUMN {define(change.column)}",)
             return _of(change, ((f"{alter} DROP COLUMN {ddl.quote(change.column.name)}",), back))
         case c.AlterColumn():
-            forth = _aspect(alter, place, change.what, change.before, change.after, flavour)
-            back = (
-                None if change.destructive else _aspect(alter, place, change.what, change.after, change.before, flavour)
-            )
+            forth = _aspect(place, change.what, change.before, change.after, flavour)
+            back = None if change.destructive else _aspect(place, change.what, change.after, change.before, flavour)
             reason = change.reason
             if change.what == "type" and any(_selects(v.depends_on, change) for v in after.views):
                 reason += "; fails while a view selects from the table: drop the view first and create it again"
@@ -206,7 +204,8 @@ def _comment(place: str, column: Column) -> _Sql:
     )
 
 
-def _aspect(alter: str, place: str, what: c.ColumnAspect, before: Column, after: Column, flavour: str) -> _Sql:
+def _aspect(place: str, what: c.ColumnAspect, before: Column, after: Column, flavour: str) -> _Sql:
+    alter = f"ALTER TABLE {place}"
     column = f"{alter} ALTER COLUMN {ddl.quote(after.name)}"
     match what:
         case "type" | "collation":
@@ -246,16 +245,17 @@ def _identity_change(column: str, before: Identity | None, after: Identity | Non
 
 def _head(change: c.AlterTable, place: str) -> Rendered:
     before, after = change.before, change.after
+    forth: _Sql
     match change.what:
         case "comment":
             forth = (f"COMMENT ON TABLE {place} IS {ddl.literal(after.comment)}",)
             return _of(change, (forth, (f"COMMENT ON TABLE {place} IS {ddl.literal(before.comment)}",)))
         case "owner":
-            forth = tuple(change_rights("TABLE", place, before.owner, after.owner, (), ()))
-            return _of(change, (forth, tuple(change_rights("TABLE", place, after.owner, before.owner, (), ()))))
+            forth = tuple(change_rights("TABLE", place, owner=(before.owner, after.owner)))
+            return _of(change, (forth, tuple(change_rights("TABLE", place, owner=(after.owner, before.owner)))))
         case "grants":
-            forth = tuple(change_rights("TABLE", place, None, None, before.grants, after.grants))
-            return _of(change, (forth, tuple(change_rights("TABLE", place, None, None, after.grants, before.grants))))
+            forth = tuple(change_rights("TABLE", place, grants=(before.grants, after.grants)))
+            return _of(change, (forth, tuple(change_rights("TABLE", place, grants=(after.grants, before.grants)))))
         case "row_security":
             words = {True: "ENABLE", False: "DISABLE"}
             return _of(
@@ -403,7 +403,7 @@ def _two_steps(
     plain: bool,
 ) -> Rendered:
     """Add a constraint without reading rows, then validate it under a lock that lets writers go on."""
-    add: Iterator[str] | list[str] = [text]
+    add = [text]
     reason = change.reason
     steps = bool(name) and plain and not stays
     if stays or steps:

@@ -99,10 +99,15 @@ def _of(change: c.Change, statements: _Sql, undo: _Sql | None, reason: str = "")
 
 
 def change_rights(
-    kind: str, target: str, owner: str | None, new_owner: str | None, before: Listed[Grant], after: Listed[Grant]
+    kind: str,
+    target: str,
+    *,
+    owner: tuple[str | None, str | None] = (None, None),
+    grants: tuple[Listed[Grant], Listed[Grant]] = ((), ()),
 ) -> list[str]:
-    """Render the change of owner and grants of one object."""
-    found = [f"ALTER {kind} {target} OWNER TO {ddl.quote(new_owner)}"] if new_owner and new_owner != owner else []
+    """Render the change of owner and grants of one object, each given before and after."""
+    (old_owner, new_owner), (before, after) = owner, grants
+    found = [f"ALTER {kind} {target} OWNER TO {ddl.quote(new_owner)}"] if new_owner and new_owner != old_owner else []
     on = kind if kind in ("SEQUENCE", "FUNCTION", "PROCEDURE") else "TABLE"
     found += [f"REVOKE {g.privilege} ON {on} {target} FROM {_grantee(g)}" for g in before if g not in after]
     for grant in after:
@@ -221,7 +226,7 @@ def _sequence(change: c.AddSequence | c.DropSequence) -> tuple[Rendered, list[Re
         # Owned sequences go with their column, which may be gone by now.
         return _of(change, (f"DROP SEQUENCE {'IF EXISTS ' if sequence.owned_by else ''}{place}",), None), []
     made = f"CREATE SEQUENCE {place} AS {sequence.native} {_settings(sequence)}"
-    rights = change_rights("SEQUENCE", place, None, sequence.owner, (), sequence.grants)
+    rights = change_rights("SEQUENCE", place, owner=(None, sequence.owner), grants=((), sequence.grants))
     later = [Rendered(statements=(s,), undo=(), reason="the owner of the new sequence") for s in _owned(sequence)]
     return _of(change, (made, *rights), (f"DROP SEQUENCE {place}",)), later
 
@@ -249,7 +254,10 @@ def _alter_sequence(before: Sequence, after: Sequence) -> _Sql:
         found.append(f"ALTER SEQUENCE {place} AS {after.native} {_settings(after)}")
     if before.owned_by != after.owned_by:
         found += _owned(after) or (f"ALTER SEQUENCE {place} OWNED BY NONE",)
-    return (*found, *change_rights("SEQUENCE", place, before.owner, after.owner, before.grants, after.grants))
+    return (
+        *found,
+        *change_rights("SEQUENCE", place, owner=(before.owner, after.owner), grants=(before.grants, after.grants)),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- views and indexes
@@ -264,7 +272,7 @@ def create_view(view: View) -> _Sql:
         text = f"CREATE {word} {place} AS {text}"
     indexes = [s for index in view.indexes for s in create_index(view.namespace, view.name, index)]
     comment = [f"COMMENT ON {word} {place} IS {ddl.literal(view.comment)}"] if view.comment else []
-    return (text, *indexes, *comment, *change_rights(word, place, None, view.owner, (), view.grants))
+    return (text, *indexes, *comment, *change_rights(word, place, owner=(None, view.owner), grants=((), view.grants)))
 
 
 def _drop_view(view: View) -> str:
@@ -283,7 +291,10 @@ def _replace_view(before: View, after: View) -> _Sql:
         found = []
         if before.comment != after.comment:
             found.append(f"COMMENT ON {word} {place} IS {ddl.literal(after.comment)}")
-        return (*found, *change_rights(word, place, before.owner, after.owner, before.grants, after.grants))
+        return (
+            *found,
+            *change_rights(word, place, owner=(before.owner, after.owner), grants=(before.grants, after.grants)),
+        )
     return (_drop_view(before), *create_view(after))
 
 
@@ -343,7 +354,7 @@ def _target(routine: Routine) -> str:
 
 
 def _create_routine(routine: Routine) -> _Sql:
-    rights = change_rights(_word(routine), _target(routine), None, routine.owner, (), routine.grants)
+    rights = change_rights(_word(routine), _target(routine), owner=(None, routine.owner), grants=((), routine.grants))
     return (routine.source.rstrip().rstrip(";"), *rights)
 
 
@@ -352,7 +363,9 @@ def _drop_routine(routine: Routine) -> str:
 
 
 def _replace_routine(before: Routine, after: Routine) -> _Sql:
-    rights = change_rights(_word(after), _target(after), before.owner, after.owner, before.grants, after.grants)
+    rights = change_rights(
+        _word(after), _target(after), owner=(before.owner, after.owner), grants=(before.grants, after.grants)
+    )
     if before.source == after.source:
         return tuple(rights)
     if after.source.lstrip().lower().startswith("create or replace"):

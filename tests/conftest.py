@@ -1,0 +1,44 @@
+"""Servers for all tests, the word on what was missing, and no process left behind."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.servers import fixtures, reaper
+from tests.servers.fixtures import mariadb, mongo, mysql, new_database, pg15, pg18, sqlite
+
+__all__ = ["mariadb", "mongo", "mysql", "new_database", "pg15", "pg18", "sqlite"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks, and sweep what a session that was killed left behind (once, not in every worker)."""
+    config.addinivalue_line("markers", "nightly: slow or destructive; run with -m nightly")
+    if not hasattr(config, "workerinput"):
+        reaper.sweep()
+
+
+def pytest_runtest_setup() -> None:
+    """A crash test that failed half-way may have left a shared server dead."""
+    fixtures.revive()
+
+
+def pytest_sessionfinish() -> None:
+    """Close the session's servers, and any that a test forgot."""
+    fixtures.close()
+    for forgotten in reaper.close_all():
+        print(f"\na test did not close {forgotten}", file=sys.stderr)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say last, and in one line, which servers the tests did not see."""
+    reasons: dict[str, str] = {}
+    for report in [*terminalreporter.stats.get("skipped", []), *terminalreporter.stats.get("error", [])]:
+        _, found, text = str(report.longrepr).partition(fixtures.MISSING)
+        if found:
+            kind, _, reason = text.partition(": ")
+            reasons.setdefault(kind, reason.splitlines()[0].rstrip("')"))
+    if reasons:
+        what = "; ".join(f"{kind} ({reason})" for kind, reason in sorted(reasons.items()))
+        terminalreporter.write_line(f"NOT TESTED, server missing: {what}", yellow=True, bold=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,14 +32,23 @@ def pytest_sessionfinish() -> None:
         print(f"\na test did not close {forgotten}", file=sys.stderr)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A worker that crashed could not close its servers."""
+    if not hasattr(config, "workerinput"):
+        reaper.sweep()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say last, and in one line, which servers the tests did not see."""
+    yield
     reasons: dict[str, str] = {}
     for report in [*terminalreporter.stats.get("skipped", []), *terminalreporter.stats.get("error", [])]:
-        _, found, text = str(report.longrepr).partition(fixtures.MISSING)
+        told = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _, found, text = told.rpartition(fixtures.MISSING)
         if found:
             kind, _, reason = text.partition(": ")
-            reasons.setdefault(kind, reason.splitlines()[0].rstrip("')"))
+            reasons[kind] = reason.splitlines()[0]
     if reasons:
         what = "; ".join(f"{kind} ({reason})" for kind, reason in sorted(reasons.items()))
         terminalreporter.write_line(f"NOT TESTED, server missing: {what}", yellow=True, bold=True)

@@ -60,7 +60,11 @@ def sakila(server: Server, url: str) -> None:
 def pagila(server: Server, url: str) -> None:
     """Pagila for PostgreSQL."""
     schema = (folder() / "pagila" / "pagila-schema.sql").read_bytes()
-    schema = re.sub(rb"(?im)^(alter [^;]* owner to|create (or replace )?procedural language|grant|revoke|comment on (schema|extension))[^;]*;", b"", schema)
+    schema = re.sub(
+        rb"(?im)^(alter [^;]* owner to|create (or replace )?procedural language|grant|revoke|comment on (schema|extension))[^;]*;",
+        b"",
+        schema,
+    )
     psql(server, url, schema)
     psql(server, url, (folder() / "pagila" / "pagila-data.sql").read_bytes())
 

@@ -66,6 +66,8 @@ def run(args: Sequence[str]) -> int:
     try:
         result = app(args=list(args), prog_name="dblens", standalone_mode=False)
         sys.stdout.flush()
+        if result == 130:  # the parser catches the interrupt itself and says nothing
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except DBLensError as error:
         _debug()
@@ -73,9 +75,11 @@ def run(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _report("interrupted", None, "interrupted", 130, as_json=as_json)
     except BrokenPipeError:
-        # The reader left (`| head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+        return _left_alone()
+    except SystemExit as stop:  # the parser ends the process when the pipe breaks
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _left_alone()
+        return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:  # noqa: BLE001 - the last resort: a short message instead of a traceback
         if hasattr(error, "format_message"):  # a usage error of the parser, whose class moved between its versions
             return _usage(error, as_json=as_json)
@@ -87,6 +91,13 @@ def run(args: Sequence[str]) -> int:
             1,
             as_json=as_json,
         )
+
+
+def _left_alone() -> int:
+    """Be quiet when the reader left (`| head`): Python would complain again when it flushes at exit."""
+    sys.stdout = sys.__stdout__
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 141
 
 
 def _usage(error: Exception, *, as_json: bool) -> int:

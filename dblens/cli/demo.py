@@ -158,9 +158,8 @@ class _Demo:
             "options": {"create_target": True},
         }
         environment = {"DBLENS_DEMO_PASSWORD": secret} if secret else {}
-        made = notebook.run(parameters, proof, environment=environment)
-        found = msgspec.to_builtins(made)
-        return found
+        proven: dict[str, Any] = msgspec.to_builtins(notebook.run(parameters, proof, environment=environment))
+        return proven
 
     def _tamper(self, target: Any) -> tuple[str, str]:
         with closing(target.connect()) as session:

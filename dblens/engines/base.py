@@ -2,6 +2,8 @@
 
 An engine is an `Engine` value made of parts (facts, types, ddl, connect), not a subclass. Floors above speak only these words and
 never name an engine. A part that an engine cannot offer says so with a reason (`Support`), it is never a silent default.
+
+Over 600 lines because a contract is read whole: half of them are docstrings, and every engine implements all of it.
 """
 
 from __future__ import annotations
@@ -97,6 +99,8 @@ class Facts(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Database to connect to while the wanted one does not exist yet; None when databases come into being by themselves."""
     enforces_foreign_keys: bool = True
     """False when orphans are to be expected in a source (SQLite), so that the plan looks for them."""
+    indexes_per_table: bool = False
+    """True when two tables may have an index of the same name (MySQL, MongoDB)."""
     parallel_loads: bool = True
     """False when only one session can write (SQLite)."""
     fast_rows_limit: int = 5_000_000

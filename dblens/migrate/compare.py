@@ -57,9 +57,9 @@ def compare(
                 report(Warned(note))
         pairs, only_source, only_target = _pairs(left, right, tables)
         verdicts, notes, script = [], [], []
-        for i, (ours, theirs) in enumerate(pairs):
+        for i, (left_table, right_table) in enumerate(pairs):
             report(Progress("verify tables", i, len(pairs), "tables"))
-            ours, theirs = left.profile(ours), right.profile(theirs)
+            ours, theirs = left.profile(left_table), right.profile(right_table)
             fields, missing = _fields(ours, theirs, left.engine.name == right.engine.name)
             name = f"{ours.namespace}.{ours.name}"
             if missing:

@@ -111,7 +111,7 @@ class Converter:
                 k for u in table.uniques if (k := self._key(u, renamed, out, "unique constraint") or keyed).columns
             ),
             foreign_keys=tuple(self._foreign(table, renamed, out)),
-            indexes=tuple(self._indexes_of(table, namespace, renamed, out)),
+            indexes=tuple(self._indexes_of(table, renamed, out)),
             checks=tuple(self._checks(table, columns, out)),
             comment=table.comment,
             options=table.options if self.same else {},
@@ -269,12 +269,9 @@ class Converter:
         elif constant is None:
             out.checks.extend((field, check) for check in checks)
         if stored.check_expression and existing is None and mask is None:
-            expressions = out.target.checks + (
-                CheckConstraint(
-                    name=None,
-                    expression=stored.check_expression.replace("{c}", self.target.engine.ddl.quote(given)),
-                ),
-            )
+            quoted = self.target.engine.ddl.quote(given)
+            own = CheckConstraint(name=None, expression=stored.check_expression.replace("{c}", quoted))
+            expressions = (*out.target.checks, own)
             out.target = msgspec.structs.replace(out.target, checks=expressions)
         return target
 
@@ -315,13 +312,17 @@ class Converter:
             return None
         name = None
         if key.name and key.name != "PRIMARY":
-            name = self._indexes.setdefault(out.target.namespace, self._index_names(out.target.namespace)).give(
-                key.name
-            )
+            name = self._index_scope(out.target).give(key.name)
         return msgspec.structs.replace(key, name=name, columns=tuple(renamed[c] for c in key.columns))
 
+    def _index_scope(self, table: Table) -> Names:
+        """Return the names among which an index of a target table must be unique."""
+        if self.target.engine.facts.indexes_per_table:
+            return self._indexes.setdefault(f"{table.namespace}.{table.name}", Names(self.target.engine.facts))
+        return self._indexes.setdefault(table.namespace, self._index_names(table.namespace))
+
     def _index_names(self, namespace: str) -> Names:
-        # Indexes share a namespace with tables in some engines, so table names are taken from the start.
+        # Indexes share a namespace with tables there, so table names are taken from the start.
         names = Names(self.target.engine.facts)
         for place in self.places.values():
             if place[0] == namespace:
@@ -362,8 +363,8 @@ class Converter:
                 return rule.rename
         return column
 
-    def _indexes_of(self, table: Table, namespace: str, renamed: Mapping[str, str], out: Converted) -> list[Index]:
-        names = self._indexes.setdefault(namespace, self._index_names(namespace))
+    def _indexes_of(self, table: Table, renamed: Mapping[str, str], out: Converted) -> list[Index]:
+        names = self._index_scope(out.target)
         indexes = []
         for index in table.indexes:
             label = f"{table.namespace}.{table.name}.{index.name}"

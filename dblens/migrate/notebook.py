@@ -59,7 +59,7 @@ def run(parameters: dict[str, Any], output: Path, *, environment: dict[str, str]
             kernel_name="python3",
         )
     except papermill.PapermillExecutionError as error:
-        raise _NotebookFailed(error.ename, error.evalue, str(output)) from None
+        raise NotebookError(error.ename, error.evalue, str(output)) from None
     finally:
         for name, value in before.items():
             if value is None:
@@ -69,7 +69,7 @@ def run(parameters: dict[str, Any], output: Path, *, environment: dict[str, str]
     return seal(output)
 
 
-class _NotebookFailed(DBLensError):
+class NotebookError(DBLensError):
     """A cell failed; the exit code is that of the error it raised."""
 
     def __init__(self, kind: str, message: str, output: str) -> None:

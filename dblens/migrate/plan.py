@@ -410,7 +410,7 @@ def _repaired(field: Field, results: Sequence[CheckResult]) -> Field:
 
 
 def _nullable_where_nulled(table: Table, fields: Sequence[Field]) -> Table:
-    """A NOT NULL column whose losses become NULL must accept NULL."""
+    """Return the table whose columns accept NULL where losses become NULL."""
     nulled = {f.target.name for f in fields if f.target and any(r.repair == "null" for r in f.repairs)}
     key = set(table.primary_key.columns) if table.primary_key else set()
     columns = tuple(

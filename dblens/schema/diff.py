@@ -19,6 +19,7 @@ from dblens.schema.apply import apply_changes
 from dblens.schema.compare import DEFAULT, Comparison, Options, SameType, sorted_grants
 from dblens.schema.model import Column, Routine, Schema, Table, View
 from dblens.schema.order import load_order, strongly_connected
+from dblens.schema.types import Enum
 
 _Item = TypeVar("_Item")
 
@@ -75,7 +76,19 @@ def map_namespaces(schema: Schema, names: Mapping[str, str]) -> Schema:
         found = tuple(
             replace(k, namespace=names.get(k.namespace, k.namespace)) if k.namespace else k for k in table.foreign_keys
         )
-        return replace(table, foreign_keys=found)
+        return replace(table, foreign_keys=found, columns=tuple(map(column, table.columns)))
+
+    spelled = {f"{t.namespace}.{t.name}": f"{names.get(t.namespace, t.namespace)}.{t.name}" for t in schema.types}
+
+    def column(old: Column) -> Column:
+        """Return a column whose type is spelled with the new namespace, when the type is one of the schema's own."""
+        base = old.native.rstrip("[]")
+        if base not in spelled:
+            return old
+        type = old.type
+        if isinstance(type, Enum) and type.name in spelled:
+            type = replace(type, name=spelled[type.name])
+        return replace(old, type=type, native=spelled[base] + old.native[len(base) :])
 
     return replace(
         schema,

@@ -143,6 +143,8 @@ class Check(_Node, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None
     expression: str
     enforced: bool = True
+    validated: bool = True
+    """False when rows from before the constraint were never looked at (PostgreSQL's NOT VALID)."""
 
 
 class Trigger(_Node, frozen=True, kw_only=True, omit_defaults=True):

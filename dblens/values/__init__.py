@@ -1,1 +1,1 @@
-"""What \"the same value\" means: canonical forms, codec and digests."""
+"""What 'the same value' means: canonical forms, codec and digests."""

@@ -15,68 +15,21 @@ from decimal import Decimal
 
 from dblens.values.forms import Form
 from dblens.values.jsontext import json_text
+from dblens.values.numbers import float_of_text, float_text, plain_number
+
+__all__ = ["canonical", "float_text", "plain_number", "renderer"]
 
 Value = object
 
-_NUMBER = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
-_SPECIAL = {
-    "nan": "NaN",
-    "-nan": "NaN",
-    "snan": "NaN",
-    "-snan": "NaN",
-    "inf": "Infinity",
-    "infinity": "Infinity",
-    "+inf": "Infinity",
-    "+infinity": "Infinity",
-    "-inf": "-Infinity",
-    "-infinity": "-Infinity",
-}
+_LEADING = frozenset("123456789")
 _TIMESTAMP = re.compile(
     r"(-infinity|infinity|(\d{4,})-(0\d|1[0-2])-([0-2]\d|3[01])"
-    r"(?:[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d+))?)?)?\s*(Z|[+-]\d\d(?::?[0-5]\d)?(?::[0-5]\d)?)?( BC)?)",
+    r"(?:[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d+))?)?)?(?: *(Z|[+-]\d\d(?::?[0-5]\d)?(?::[0-5]\d)?))?( BC)?)",
     re.ASCII,
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d)(?:\.(\d+))?)?", re.ASCII)
 _INTERVAL = re.compile(r"([+-]?\d+) ([+-]?\d+) ([+-]?\d+)", re.ASCII)
-_DIGITS = 150_000
-"""Zeros that an exponent may stand for: PostgreSQL's numeric has at most 131,072 digits before the point and 16,383 behind it."""
-
-
-def plain_number(text: str) -> str:
-    """Return a number's canonical plain text from any decimal spelling (`1E+3`, `.50`, `-0.0`)."""
-    match = _NUMBER.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
-        special = _SPECIAL.get(text.lower())
-        if special is None:
-            raise ValueError(f"not a number: {text[:80]!r}")
-        return special
-    sign, whole, fraction, exponent = match[1], match[2], match[3] or "", int(match[4] or 0)
-    if abs(exponent) > _DIGITS:
-        raise ValueError(f"number too large to write out: {text[:80]!r}")
-    digits = whole + fraction
-    point = len(whole) + exponent
-    if point <= 0:
-        digits, point = "0" * (1 - point) + digits, 1
-    elif point > len(digits):
-        digits = digits + "0" * (point - len(digits))
-    left, right = digits[:point].lstrip("0") or "0", digits[point:].rstrip("0")
-    number = f"{left}.{right}" if right else left
-    return f"-{number}" if sign == "-" and number != "0" else number
-
-
-def float_text(value: float) -> str:
-    """Return a double's canonical text: its shortest round-trip digits without exponent, `-0` kept."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if value == 0:
-        return "-0" if math.copysign(1.0, value) < 0 else "0"
-    text = repr(value)
-    if "e" in text:
-        return plain_number(text)
-    return text[:-2] if text.endswith(".0") else text
 
 
 def _int(value: Value) -> str:
@@ -85,6 +38,8 @@ def _int(value: Value) -> str:
     if isinstance(value, (bytes, bytearray)):
         value = value.decode("ascii")
     if isinstance(value, str):
+        if value[:1] in _LEADING and value.isascii() and value.isdigit():
+            return value
         if _WHOLE.fullmatch(value) is None:
             raise ValueError(f"not a whole number: {value[:80]!r}")
         return plain_number(value)
@@ -116,22 +71,8 @@ def _float(value: Value) -> str:
             raise ValueError(f"not a double: {value!r}")
         return float_text(number)
     if isinstance(value, (str, bytes, bytearray)):
-        return _float_of_text(_str(value))
+        return float_of_text(_str(value))
     raise ValueError(f"not a double: {value!r}")
-
-
-def _float_of_text(text: str) -> str:
-    """Round to the nearest double, as every reader of an engine's float text does, but not to infinity or to zero."""
-    match = _NUMBER.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
-        special = _SPECIAL.get(text.lower())
-        if special is None:
-            raise ValueError(f"not a double: {text[:80]!r}")
-        return special
-    number = float(text)
-    if math.isinf(number) or (number == 0 and (match[2] + (match[3] or "")).strip("0")):
-        raise ValueError(f"beyond a double: {text[:80]!r}")
-    return float_text(number)
 
 
 def _str(value: Value) -> str:
@@ -197,7 +138,8 @@ def _timestamp(value: Value) -> str:
     if isinstance(value, dt.datetime):
         if value.tzinfo is not None:
             raise ValueError(f"an instant is not a wall clock: {value!r}")
-        value = value.isoformat(" ")
+        text = value.isoformat(" ")
+        return text.rstrip("0") if value.microsecond else text
     text = _str(value)
     match = _TIMESTAMP.fullmatch(text)
     if match is None or match[9] is not None:
@@ -219,6 +161,8 @@ def _timestamptz(value: Value) -> str:
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
             raise ValueError(f"a wall clock is not an instant: {value!r}")
+        if not value.utcoffset():
+            return _timestamp(value.replace(tzinfo=None))
         # By its text: astimezone() leaves the years 1 to 9999 only with an OverflowError.
         value = value.isoformat(" ")
         if "." in value[-7:]:  # offset with microseconds: no engine has one
@@ -263,7 +207,7 @@ def _uuid(value: Value) -> str:
 
 
 def _bits(value: Value) -> str:
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise ValueError(f"not bits: {value!r}")  # 101 may be five or a hundred and one
     text = _str(value)
     if text.strip("01"):

@@ -12,9 +12,12 @@ at most two buckets, so only those are read again, on any engine, with or withou
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+
+from dblens.values.speed import digest_lines
 
 BUCKETS = 4096
 _LANE = (1 << 64) - 1
@@ -76,33 +79,28 @@ def bucket_of(digest: bytes) -> int:
 
 
 class Accumulator:
-    """Adds rows up into a fingerprint, in the client."""
+    """Adds rows up into a fingerprint, in the client. Not for two threads at once."""
 
     def __init__(self) -> None:
-        self._counts = [0] * BUCKETS
-        self._high = [0] * BUCKETS
-        self._low = [0] * BUCKETS
+        self.lanes = array("Q", bytes(3 * 8 * BUCKETS))
+        """By bucket: count, first lane, second lane. `values.speed` adds to it in place."""
 
     def add_digest(self, digest: bytes) -> None:
         """Add a row by its 16-octet digest."""
-        bucket = (digest[0] << 4) | (digest[1] >> 4)
-        self._counts[bucket] += 1
-        self._high[bucket] += int.from_bytes(digest[:8], "big")
-        self._low[bucket] += int.from_bytes(digest[8:16], "big")
+        self._add(bucket_of(digest), 1, int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big"))
 
     def add_lines(self, lines: Iterable[bytes]) -> int:
         """Add rows by their lines; return how many."""
-        sha256, from_bytes = hashlib.sha256, int.from_bytes
-        counts, high, low = self._counts, self._high, self._low
-        n = 0
+        batch: list[bytes] = []
+        octets = n = 0
         for text in lines:
-            digest = sha256(text).digest()
-            bucket = (digest[0] << 4) | (digest[1] >> 4)
-            counts[bucket] += 1
-            high[bucket] += from_bytes(digest[:8], "big")
-            low[bucket] += from_bytes(digest[8:16], "big")
-            n += 1
-        return n
+            batch.append(text)
+            octets += len(text)
+            if octets > 1 << 18:  # enough to make the call cheap, little enough to stay in the cache
+                n += digest_lines(batch, self)
+                batch.clear()
+                octets = 0
+        return n + digest_lines(batch, self)
 
     def add_rows(self, rows: Iterable[Fields]) -> int:
         """Add rows of canonical texts; return how many."""
@@ -111,16 +109,15 @@ class Accumulator:
     def add_sums(self, sums: Mapping[int, Sum]) -> None:
         """Add sums that an engine computed."""
         for bucket, part in sums.items():
-            self._counts[bucket] += part.count
-            self._high[bucket] += part.lane0
-            self._low[bucket] += part.lane1
+            self._add(bucket, part.count, part.lane0, part.lane1)
+
+    def _add(self, bucket: int, count: int, lane0: int, lane1: int) -> None:
+        at, lanes = 3 * bucket, self.lanes
+        lanes[at] += count
+        lanes[at + 1] = (lanes[at + 1] + lane0) & _LANE
+        lanes[at + 2] = (lanes[at + 2] + lane1) & _LANE
 
     def fingerprint(self) -> Fingerprint:
         """Return what was added so far."""
-        return Fingerprint(
-            {
-                b: Sum(self._counts[b], self._high[b] & _LANE, self._low[b] & _LANE)
-                for b in range(BUCKETS)
-                if self._counts[b]
-            }
-        )
+        lanes = self.lanes.tolist()
+        return Fingerprint({b: Sum(*lanes[3 * b : 3 * b + 3]) for b in range(BUCKETS) if lanes[3 * b]})

@@ -200,12 +200,10 @@ class _Translation:
         )
 
     def _default(self, default: Default | None, where: str) -> Default | None:
+        """Return a default for the DDL chapter to spell by its meaning (no native text), None when it has none."""
         if default is None or default.kind in ("null", "sequence"):
             return None
-        spellings = {"now": "CURRENT_TIMESTAMP", "today": "CURRENT_DATE", "time": "CURRENT_TIME"}
-        if default.kind == "literal" and default.value is not None:
-            return msgspec.structs.replace(default, native=self.engine.ddl.literal(default.value))
-        if default.kind in spellings:
-            return msgspec.structs.replace(default, native=spellings[default.kind])
+        if default.kind != "expression":
+            return Default(native="", kind=default.kind, value=default.value)
         self._note(f"{where}: the default {default.native}")
         return None

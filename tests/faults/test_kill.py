@@ -110,7 +110,8 @@ class Story:
         do = "apply"
         for attempt in range(6):
             process = self.start(do, plan.id, resume_mode)
-            assert process.stdout and process.stderr
+            assert process.stdout
+            assert process.stderr
             limit = self.random.randrange(1, 60) if attempt < 5 else 10**9
             progress, copied = False, False
             for n, line in enumerate(process.stdout, start=1):

@@ -37,7 +37,11 @@ def _postgres(url: str, namespace: str | None) -> list[CorpusTable]:
             db.execute("SELECT '<a/>'::xml")
             flavours = ("xml",)
         made = model.tables(_able(postgres.HAZARDS, flavours, db.info.server_version // 10000), schema)
-        statements = [f'CREATE SCHEMA IF NOT EXISTS "{schema}"', f'SET search_path = "{schema}"', "SET TimeZone = 'UTC'"]
+        statements = [
+            f'CREATE SCHEMA IF NOT EXISTS "{schema}"',
+            f'SET search_path = "{schema}"',
+            "SET TimeZone = 'UTC'",
+        ]
         for statement in [*statements, *postgres.PRELUDE]:
             db.execute(statement.encode())
         for table in made:
@@ -58,7 +62,8 @@ def _mysql(url: str, namespace: str | None) -> list[CorpusTable]:
     )  # fmt: skip
     try:
         with db.cursor() as cursor:
-            flavour = "mariadb" if "MariaDB" in db.get_server_info() else "mysql"
+            cursor.execute("SELECT version()")
+            flavour = "mariadb" if "MariaDB" in str(cursor.fetchone()) else "mysql"
             made = model.tables(_able(mysql.HAZARDS, (flavour,)), database)
             for statement in mysql.PRELUDE:
                 cursor.execute(statement)

@@ -29,7 +29,12 @@ NAN = float("nan")
 INF = float("inf")
 
 TYPED: list[Hazard] = [
-    *group("int", Form.INT, "row-77", [("min", -2147483648, "-2147483648"), ("max", 2147483647, "2147483647"), ("zero", 0, "0")]),
+    *group(
+        "int",
+        Form.INT,
+        "row-77",
+        [("min", -2147483648, "-2147483648"), ("max", 2147483647, "2147483647"), ("zero", 0, "0")],
+    ),
     *group(
         "long",
         Form.INT,
@@ -94,7 +99,12 @@ TYPED: list[Hazard] = [
             )
         ],
     ),
-    *group("objectId", Form.TEXT, "objectid", [("plain", OID, "00112233445566778899aabb"), ("zeros", ObjectId(bytes(12)), "0" * 24)]),
+    *group(
+        "objectId",
+        Form.TEXT,
+        "objectid",
+        [("plain", OID, "00112233445566778899aabb"), ("zeros", ObjectId(bytes(12)), "0" * 24)],
+    ),
     *group(
         "date",
         Form.TIMESTAMPTZ,
@@ -141,7 +151,12 @@ MIXED: list[Hazard] = [
             ("empty-object", {}, "{}"),
             ("dotted-key", {"a.b": 1, "": 2}, '{"a.b":1,"":2}', "document-key"),
             ("nul-text", "a\0b", '"a\\u0000b"', "nul"),
-            ("deep", {"a": {"a": {"a": {"a": {"a": {"a": [[[[1]]]]}}}}}}, '{"a":{"a":{"a":{"a":{"a":{"a":[[[[1]]]]}}}}}}', "row-79"),
+            (
+                "deep",
+                {"a": {"a": {"a": {"a": {"a": {"a": [[[[1]]]]}}}}}},
+                '{"a":{"a":{"a":{"a":{"a":{"a":[[[[1]]]]}}}}}}',
+                "row-79",
+            ),
         ],
     ),
 ]
@@ -155,13 +170,47 @@ WHOLE: list[Hazard] = [
         [
             ("missing", Raw(b""), _doc(_int(b"_id", 1)).hex(), "missing"),
             ("null", Raw(b"\x0av\0"), _doc(_int(b"_id", 2), b"\x0av\0").hex()),
-            ("nan-payload", Raw(b"\x01v\0\x01\0\0\0\0\0\xf8\xff"), _doc(_int(b"_id", 3), b"\x01v\0\x01\0\0\0\0\0\xf8\xff").hex(), "nonfinite"),
-            ("old-binary", Raw(b"\x05v\0\x06\0\0\0\x02\x02\0\0\0ab"), _doc(_int(b"_id", 4), b"\x05v\0\x06\0\0\0\x02\x02\0\0\0ab").hex()),
-            ("bool-and-long", Raw(b"\x08v\0\x01\x12w\0" + b"\xff" * 8), _doc(_int(b"_id", 5), b"\x08v\0\x01\x12w\0" + b"\xff" * 8).hex()),
-            ("dotted-key", Raw(_int(b"a.b", 1) + _int(b"$c", 2)), _doc(_int(b"_id", 6), _int(b"a.b", 1), _int(b"$c", 2)).hex(), "document-key"),
-            ("decimal-exponent", Raw(b"\x13v\0" + bytes(15) + b"\x30"), _doc(_int(b"_id", 7), b"\x13v\0" + bytes(15) + b"\x30").hex()),
-            ("duplicate-keys", Raw(_int(b"v", 1) + _int(b"v", 2)), _doc(_int(b"_id", 8), _int(b"v", 1), _int(b"v", 2)).hex(), "", "mongod"),
-            ("symbol", Raw(b"\x0ev\0\x02\0\0\0s\0"), _doc(_int(b"_id", 9), b"\x0ev\0\x02\0\0\0s\0").hex(), "deprecated", "mongod"),
+            (
+                "nan-payload",
+                Raw(b"\x01v\0\x01\0\0\0\0\0\xf8\xff"),
+                _doc(_int(b"_id", 3), b"\x01v\0\x01\0\0\0\0\0\xf8\xff").hex(),
+                "nonfinite",
+            ),
+            (
+                "old-binary",
+                Raw(b"\x05v\0\x06\0\0\0\x02\x02\0\0\0ab"),
+                _doc(_int(b"_id", 4), b"\x05v\0\x06\0\0\0\x02\x02\0\0\0ab").hex(),
+            ),
+            (
+                "bool-and-long",
+                Raw(b"\x08v\0\x01\x12w\0" + b"\xff" * 8),
+                _doc(_int(b"_id", 5), b"\x08v\0\x01\x12w\0" + b"\xff" * 8).hex(),
+            ),
+            (
+                "dotted-key",
+                Raw(_int(b"a.b", 1) + _int(b"$c", 2)),
+                _doc(_int(b"_id", 6), _int(b"a.b", 1), _int(b"$c", 2)).hex(),
+                "document-key",
+            ),
+            (
+                "decimal-exponent",
+                Raw(b"\x13v\0" + bytes(15) + b"\x30"),
+                _doc(_int(b"_id", 7), b"\x13v\0" + bytes(15) + b"\x30").hex(),
+            ),
+            (
+                "duplicate-keys",
+                Raw(_int(b"v", 1) + _int(b"v", 2)),
+                _doc(_int(b"_id", 8), _int(b"v", 1), _int(b"v", 2)).hex(),
+                "",
+                "mongod",
+            ),
+            (
+                "symbol",
+                Raw(b"\x0ev\0\x02\0\0\0s\0"),
+                _doc(_int(b"_id", 9), b"\x0ev\0\x02\0\0\0s\0").hex(),
+                "deprecated",
+                "mongod",
+            ),
             ("undefined", Raw(b"\x06v\0"), _doc(_int(b"_id", 10), b"\x06v\0").hex(), "deprecated", "mongod"),
         ],
     )

@@ -20,7 +20,12 @@ def quoted(text: str) -> str:
 UTF8 = "CHARACTER SET utf8mb4"
 
 NUMBERS: list[Hazard] = [
-    *group("tinyint(1)", Form.INT, "row-81 bool", [("five", "5", "5"), ("one", "1", "1"), ("zero", "0", "0"), ("min", "-128", "-128")]),
+    *group(
+        "tinyint(1)",
+        Form.INT,
+        "row-81 bool",
+        [("five", "5", "5"), ("one", "1", "1"), ("zero", "0", "0"), ("min", "-128", "-128")],
+    ),
     *group("tinyint unsigned", Form.INT, "row-77", [("max", "255", "255")]),
     *group("smallint", Form.INT, "row-77", [("min", "-32768", "-32768")]),
     *group("smallint unsigned", Form.INT, "row-77", [("max", "65535", "65535")]),
@@ -60,7 +65,12 @@ NUMBERS: list[Hazard] = [
             ("minus-zero", "-0.0", "0"),
         ],
     ),
-    *group("decimal(65,0)", Form.DECIMAL, "row-77", [("full", "9" * 65, "9" * 65), ("zeros", "1" + "0" * 64, "1" + "0" * 64)]),
+    *group(
+        "decimal(65,0)",
+        Form.DECIMAL,
+        "row-77",
+        [("full", "9" * 65, "9" * 65), ("zeros", "1" + "0" * 64, "1" + "0" * 64)],
+    ),
     *group("decimal(10,2) unsigned", Form.DECIMAL, "row-77", [("cents", "0.10", "0.1"), ("whole", "100", "100")]),
     *group(
         "float",
@@ -84,10 +94,20 @@ NUMBERS: list[Hazard] = [
         [("minus-zero", "-0e0", "-0", "negative-zero", "mysql"), ("sum", "1e-1 + 2e-1", "0.30000000000000004")],
     ),
     *group("bit(1)", Form.BITS, "row-81 bits", [("one", "b'1'", "1"), ("zero", "b'0'", "0")]),
-    *group("bit(10)", Form.BITS, "row-81 bits", [("mixed", "b'1010101010'", "1010101010"), ("short", "b'1'", "0000000001")]),
-    *group("bit(64)", Form.BITS, "row-81 bits", [("ones", "0xFFFFFFFFFFFFFFFF", "1" * 64), ("top", "1 << 63", "1" + "0" * 63)]),
     *group(
-        "year", Form.INT, "row-81 row-73 year", [("zero", "0000", "0"), ("first", "1901", "1901"), ("last", "2155", "2155")]
+        "bit(10)", Form.BITS, "row-81 bits", [("mixed", "b'1010101010'", "1010101010"), ("short", "b'1'", "0000000001")]
+    ),
+    *group(
+        "bit(64)",
+        Form.BITS,
+        "row-81 bits",
+        [("ones", "0xFFFFFFFFFFFFFFFF", "1" * 64), ("top", "1 << 63", "1" + "0" * 63)],
+    ),
+    *group(
+        "year",
+        Form.INT,
+        "row-81 row-73 year",
+        [("zero", "0000", "0"), ("first", "1901", "1901"), ("last", "2155", "2155")],
     ),
 ]
 
@@ -113,8 +133,12 @@ TEXT: list[Hazard] = [
         [(f"fold-{n}", quoted(t), t) for n, t in enumerate(("a", "A", "á", "a ", "e\u0301", "ß", "ss"))],
         name="varchar-ci",
     ),
-    *group(f"longtext {UTF8}", Form.TEXT, "text row-79", [("mebibyte", "repeat(_utf8mb4 X'c3a9', 524288)", "é" * 524288)]),
-    *group(f"longtext {UTF8}", Form.TEXT, "text row-78", [("empty", "''", ""), ("trailing", "'ab  '", "ab  ", "trailing")]),
+    *group(
+        f"longtext {UTF8}", Form.TEXT, "text row-79", [("mebibyte", "repeat(_utf8mb4 X'c3a9', 524288)", "é" * 524288)]
+    ),
+    *group(
+        f"longtext {UTF8}", Form.TEXT, "text row-78", [("empty", "''", ""), ("trailing", "'ab  '", "ab  ", "trailing")]
+    ),
     *group(
         f"char(5) {UTF8}",
         Form.TEXT,
@@ -156,7 +180,12 @@ TEXT: list[Hazard] = [
         [("none", "''", ""), ("duplicate", "'a,a'", "a"), ("order", quoted("é,a"), "a,é"), ("all", "15", "a,b,c d,é")],
         name="set",
     ),
-    *group("binary(4)", Form.BYTES, "bytes padded", [("padded", "X'61'", "61000000"), ("spaces", "X'20202020'", "20202020")]),
+    *group(
+        "binary(4)",
+        Form.BYTES,
+        "bytes padded",
+        [("padded", "X'61'", "61000000"), ("spaces", "X'20202020'", "20202020")],
+    ),
     *group(
         "varbinary(300)",
         Form.BYTES,
@@ -169,7 +198,12 @@ TEXT: list[Hazard] = [
             ("all", f"X'{bytes(range(256)).hex()}'", bytes(range(256)).hex()),
         ],
     ),
-    *group("longblob", Form.BYTES, "bytes row-75", [("empty", "''", ""), ("escapes", "X'5c4e5c09090a0d1a27'", "5c4e5c09090a0d1a27")]),
+    *group(
+        "longblob",
+        Form.BYTES,
+        "bytes row-75",
+        [("empty", "''", ""), ("escapes", "X'5c4e5c09090a0d1a27'", "5c4e5c09090a0d1a27")],
+    ),
 ]
 
 TIMES: list[Hazard] = [
@@ -204,10 +238,15 @@ TIMES: list[Hazard] = [
         ],
     ),
     *group("datetime(3)", Form.TIMESTAMP, "row-73", [("tenth", "'2024-05-06 07:08:09.100'", "2024-05-06 07:08:09.1")]),
-    *group("datetime", Form.TIMESTAMP, "row-73", [
+    *group(
+        "datetime",
+        Form.TIMESTAMP,
+        "row-73",
+        [
             ("rounded", "'2024-12-31 23:59:59.6'", "2025-01-01 00:00:00", "", "mysql"),
             ("cut-off", "'2024-12-31 23:59:59.6'", "2024-12-31 23:59:59", "", "mariadb"),
-        ]),
+        ],
+    ),
     *group(
         "timestamp(6) NULL",
         Form.TIMESTAMPTZ,
@@ -243,7 +282,12 @@ POINT = "0101000000000000000000f03f0000000000000040"  # POINT(1 2), little endia
 TEN = "010100000000000000000024400000000000002440"  # POINT(10 10)
 
 OTHERS: list[Hazard] = [
-    *group("json", Form.JSON, "json row-84", [(i, quoted(t), c, g, None if i != "deep" else "mysql") for i, t, c, g in JSON_TEXT]),
+    *group(
+        "json",
+        Form.JSON,
+        "json row-84",
+        [(i, quoted(t), c, g, None if i != "deep" else "mysql") for i, t, c, g in JSON_TEXT],
+    ),
     *group(
         "json",
         Form.JSON,
@@ -265,14 +309,29 @@ OTHERS: list[Hazard] = [
         [
             ("point", "ST_GeomFromText('POINT(1 2)')", f"0:{POINT}"),
             ("srid", "ST_GeomFromText('POINT(10 10)', 4326)", f"4326:{TEN}"),
-            ("line", "ST_GeomFromText('LINESTRING(0 0,1 1)')", "0:010200000002000000" + "0" * 32 + "000000000000f03f" * 2),
+            (
+                "line",
+                "ST_GeomFromText('LINESTRING(0 0,1 1)')",
+                "0:010200000002000000" + "0" * 32 + "000000000000f03f" * 2,
+            ),
             ("nothing", "ST_GeomFromText('GEOMETRYCOLLECTION EMPTY')", "0:010700000000000000"),
         ],
     ),
-    *group("uuid", Form.UUID, "uuid", [("upper", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")], only="mariadb"),
+    *group(
+        "uuid",
+        Form.UUID,
+        "uuid",
+        [("upper", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")],
+        only="mariadb",
+    ),
     *group("inet6", Form.TEXT, "network", [("short", "'2001:db8::1'", "2001:db8::1")], only="mariadb"),
     *group("inet4", Form.TEXT, "network", [("plain", "'10.0.0.1'", "10.0.0.1")], only="mariadb"),
-    *group("binary(16)", Form.UUID, "uuid", [("octets", "X'a0eebc999c0b4ef8bb6d6bb9bd380a11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")]),
+    *group(
+        "binary(16)",
+        Form.UUID,
+        "uuid",
+        [("octets", "X'a0eebc999c0b4ef8bb6d6bb9bd380a11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")],
+    ),
 ]
 
 HAZARDS: tuple[Hazard, ...] = (*NUMBERS, *TEXT, *TIMES, *OTHERS)

@@ -220,7 +220,9 @@ TIMES: list[Hazard] = [
             ("before-epoch", "'1969-12-31 23:59:59.999999'", "1969-12-31 23:59:59.999999"),
         ],
     ),
-    *group("timestamp(3)", Form.TIMESTAMP, "row-73", [("rounded", "'2024-01-01 00:00:00.9996'", "2024-01-01 00:00:01")]),
+    *group(
+        "timestamp(3)", Form.TIMESTAMP, "row-73", [("rounded", "'2024-01-01 00:00:00.9996'", "2024-01-01 00:00:01")]
+    ),
     *group(
         "timestamp with time zone",
         Form.TIMESTAMPTZ,
@@ -304,11 +306,22 @@ OTHERS: list[Hazard] = [
         ],
     ),
     *group(
-        "json", Form.JSON, "json row-84", [(i, quoted(t), c, g) for i, t, c, g in JSON_TEXT + EXACT_NUMBERS + DUPLICATES]
+        "json",
+        Form.JSON,
+        "json row-84",
+        [(i, quoted(t), c, g) for i, t, c, g in JSON_TEXT + EXACT_NUMBERS + DUPLICATES],
     ),
-    *group("json", Form.JSON, "json row-84", [("nul", quoted(r'{"k\u0000": "a\u0000b"}'), r'{"k\u0000":"a\u0000b"}', "json-nul")]),
     *group(
-        "jsonb", Form.JSON, "json row-84", [(i, quoted(t), c, g) for i, t, c, g in JSON_TEXT + EXACT_NUMBERS + DUPLICATES]
+        "json",
+        Form.JSON,
+        "json row-84",
+        [("nul", quoted(r'{"k\u0000": "a\u0000b"}'), r'{"k\u0000":"a\u0000b"}', "json-nul")],
+    ),
+    *group(
+        "jsonb",
+        Form.JSON,
+        "json row-84",
+        [(i, quoted(t), c, g) for i, t, c, g in JSON_TEXT + EXACT_NUMBERS + DUPLICATES],
     ),
     *group(
         "integer[]",
@@ -325,14 +338,23 @@ OTHERS: list[Hazard] = [
         Form.JSON,
         "array",
         [
-            ("nulls", "ARRAY['NULL', NULL, '', 'a,b', '\"q\"', E'\\\\', '{}']", '["NULL",null,"","a,b","\\"q\\"","\\\\","{}"]'),
+            (
+                "nulls",
+                "ARRAY['NULL', NULL, '', 'a,b', '\"q\"', E'\\\\', '{}']",
+                '["NULL",null,"","a,b","\\"q\\"","\\\\","{}"]',
+            ),
             ("empty", "'{}'", "[]"),
             ("emoji", "ARRAY['😀', 'e\u0301']", '["😀","e\u0301"]'),
         ],
     ),
-    *group("integer[]", Form.NATIVE, "array", [("bounds", "'[2:3]={7,8}'", "[2:3]={7,8}"), ("null", "'{NULL}'", "{NULL}")]),
     *group(
-        "double precision[]", Form.NATIVE, "array row-76", [("special", "'{NaN,Infinity,-0,1e-7}'", "{NaN,Infinity,-0,1e-07}")]
+        "integer[]", Form.NATIVE, "array", [("bounds", "'[2:3]={7,8}'", "[2:3]={7,8}"), ("null", "'{NULL}'", "{NULL}")]
+    ),
+    *group(
+        "double precision[]",
+        Form.NATIVE,
+        "array row-76",
+        [("special", "'{NaN,Infinity,-0,1e-7}'", "{NaN,Infinity,-0,1e-07}")],
     ),
     *group("text[]", Form.NATIVE, "array", [("nulls", "ARRAY['NULL', NULL, '', 'a b']", '{"NULL",NULL,"","a b"}')]),
     *group(
@@ -346,13 +368,20 @@ OTHERS: list[Hazard] = [
             ("v6-mask", "'::1/64'", "::1/64"),
         ],
     ),
-    *group("cidr", Form.TEXT, "network", [("net", "'10.0.0.0/8'", "10.0.0.0/8"), ("host", "'10.0.0.1'", "10.0.0.1/32")]),
+    *group(
+        "cidr", Form.TEXT, "network", [("net", "'10.0.0.0/8'", "10.0.0.0/8"), ("host", "'10.0.0.1'", "10.0.0.1/32")]
+    ),
     *group("macaddr", Form.TEXT, "network", [("dashes", "'08-00-2B-01-02-03'", "08:00:2b:01:02:03")]),
     *group(
         "int4range",
         Form.TEXT,
         "range",
-        [("empty", "'empty'", "empty"), ("closed", "'[1,5]'", "[1,6)"), ("open", "'(,)'", "(,)"), ("half", "'[3,)'", "[3,)")],
+        [
+            ("empty", "'empty'", "empty"),
+            ("closed", "'[1,5]'", "[1,6)"),
+            ("open", "'(,)'", "(,)"),
+            ("half", "'[3,)'", "[3,)"),
+        ],
     ),
     *group("numrange", Form.TEXT, "range", [("zeros", "'[1.50,2.0)'", "[1.50,2.0)")]),
     *group(
@@ -372,20 +401,43 @@ OTHERS: list[Hazard] = [
         "h_pair",
         Form.TEXT,
         "composite",
-        [("quoted", "ROW(1, 'a,\"b')", '(1,"a,""b")'), ("nulls", "ROW(NULL, NULL)", "(,)"), ("empty", "ROW(NULL, '')", '(,"")')],
+        [
+            ("quoted", "ROW(1, 'a,\"b')", '(1,"a,""b")'),
+            ("nulls", "ROW(NULL, NULL)", "(,)"),
+            ("empty", "ROW(NULL, '')", '(,"")'),
+        ],
     ),
-    *group("xml", Form.TEXT, "xml", [("content", "'<a b=\"1\">é&amp;</a>'", '<a b="1">é&amp;</a>'), ("empty", "''", "")], only="xml"),
-    *group("tsvector", Form.TEXT, "tsvector", [("weights", "'b:2A a:1 ''it''''s'''::tsvector", "'a':1 'b':2A 'it''s'")]),
+    *group(
+        "xml",
+        Form.TEXT,
+        "xml",
+        [("content", "'<a b=\"1\">é&amp;</a>'", '<a b="1">é&amp;</a>'), ("empty", "''", "")],
+        only="xml",
+    ),
+    *group(
+        "tsvector", Form.TEXT, "tsvector", [("weights", "'b:2A a:1 ''it''''s'''::tsvector", "'a':1 'b':2A 'it''s'")]
+    ),
     *group("tsquery", Form.TEXT, "tsvector", [("phrase", "'a & !b <-> c'::tsquery", "'a' & !'b' <-> 'c'")]),
-    *group("point", Form.TEXT, "geometric", [("floats", "'(0.1,1e-7)'", "(0.1,1e-07)"), ("special", "'(NaN,-0)'", "(NaN,-0)")]),
+    *group(
+        "point",
+        Form.TEXT,
+        "geometric",
+        [("floats", "'(0.1,1e-7)'", "(0.1,1e-07)"), ("special", "'(NaN,-0)'", "(NaN,-0)")],
+    ),
     *group("polygon", Form.TEXT, "geometric", [("triangle", "'((0,0),(1,0),(0,1))'", "((0,0),(1,0),(0,1))")]),
-    *group("bit(8)", Form.BITS, "bits row-81", [("mixed", "B'00000101'", "00000101"), ("zeros", "B'00000000'", "00000000")]),
+    *group(
+        "bit(8)", Form.BITS, "bits row-81", [("mixed", "B'00000101'", "00000101"), ("zeros", "B'00000000'", "00000000")]
+    ),
     *group("bit(1)", Form.BITS, "bits row-81", [("one", "B'1'", "1")]),
     *group(
         "bit varying",
         Form.BITS,
         "bits row-81",
-        [("empty", "B''", ""), ("leading-zeros", "B'0001'", "0001"), ("long", "repeat('10', 50)::bit varying", "10" * 50)],
+        [
+            ("empty", "B''", ""),
+            ("leading-zeros", "B'0001'", "0001"),
+            ("long", "repeat('10', 50)::bit varying", "10" * 50),
+        ],
     ),
     *group("pg_lsn", Form.TEXT, "opaque", [("high", "'16/B374D848'", "16/B374D848")]),
 ]

@@ -14,7 +14,7 @@ def quoted(text: str) -> str:
     return f"CAST(x'{text.encode().hex()}' AS TEXT)"
 
 
-MIXED: list[tuple[str, str, str, str]] = [
+MIXED: list[tuple[str, str, str | bytes, str]] = [
     ("integer", "42", "i:42", "row-82"),
     ("real", "42.0", "r:42", "row-82"),
     ("text", "'42'", "t:42", "row-82"),
@@ -44,7 +44,13 @@ MIXED: list[tuple[str, str, str, str]] = [
 
 DYNAMIC: list[Hazard] = [
     *group("", Form.DYNAMIC, "mixed", MIXED, name="none"),
-    *group("", Form.DYNAMIC, "mixed float64", [(i, f"{v} + 0.0", f"r:{c}", t) for i, v, c, t in DOUBLES + DENORMALS], name="none"),
+    *group(
+        "",
+        Form.DYNAMIC,
+        "mixed float64",
+        [(i, f"{v} + 0.0", f"r:{c}", t) for i, v, c, t in DOUBLES + DENORMALS],
+        name="none",
+    ),
     *group(
         "INTEGER",
         Form.DYNAMIC,
@@ -80,7 +86,12 @@ DYNAMIC: list[Hazard] = [
         "VARCHAR(3)",
         Form.DYNAMIC,
         "mixed row-82",
-        [("longer", "'abcdef'", "t:abcdef"), ("integer", "42", "t:42"), ("real", "1.0", "t:1.0"), ("blob", "x'61'", "b:61")],
+        [
+            ("longer", "'abcdef'", "t:abcdef"),
+            ("integer", "42", "t:42"),
+            ("real", "1.0", "t:1.0"),
+            ("blob", "x'61'", "b:61"),
+        ],
     ),
     *group(
         "BOOLEAN",
@@ -115,17 +126,30 @@ UNIFORM: list[Hazard] = [
         ],
     ),
     *group("REAL", Form.FLOAT, "float64", [(i, v, c, t) for i, v, c, t in DOUBLES + DENORMALS]),
-    *group("REAL", Form.FLOAT, "row-76", [("infinity", "9e999", "Infinity", "nonfinite"), ("minus-infinity", "-9e999", "-Infinity", "nonfinite")]),
+    *group(
+        "REAL",
+        Form.FLOAT,
+        "row-76",
+        [("infinity", "9e999", "Infinity", "nonfinite"), ("minus-infinity", "-9e999", "-Infinity", "nonfinite")],
+    ),
     *group("TEXT", Form.TEXT, "text", [(i, quoted(t), t, tags) for i, t, tags in TEXTS + ASTRAL]),
     *group("TEXT", Form.TEXT, "text row-75", [("nul", quoted("a\0b"), "a\0b", "nul")]),
-    *group("TEXT", Form.TEXT, "text row-79", [("mebibyte", "replace(hex(zeroblob(262144)), '00', 'éé')", "é" * 524288)]),
+    *group(
+        "TEXT", Form.TEXT, "text row-79", [("mebibyte", "replace(hex(zeroblob(262144)), '00', 'éé')", "é" * 524288)]
+    ),
     *group(
         "BLOB",
         Form.BYTES,
         "bytes row-75",
-        [("empty", "x''", ""), ("nul", "x'00'", "00"), ("all", f"x'{bytes(range(256)).hex()}'", bytes(range(256)).hex())],
+        [
+            ("empty", "x''", ""),
+            ("nul", "x'00'", "00"),
+            ("all", f"x'{bytes(range(256)).hex()}'", bytes(range(256)).hex()),
+        ],
     ),
-    *group("DATE", Form.DATE, "row-73", [("first", "'0001-01-01'", "0001-01-01"), ("last", "'9999-12-31'", "9999-12-31")]),
+    *group(
+        "DATE", Form.DATE, "row-73", [("first", "'0001-01-01'", "0001-01-01"), ("last", "'9999-12-31'", "9999-12-31")]
+    ),
     *group(
         "TIMESTAMP",
         Form.TIMESTAMP,
@@ -140,9 +164,18 @@ UNIFORM: list[Hazard] = [
         "DECIMAL_TEXT",
         Form.DECIMAL,
         "row-77",
-        [("thousand-digits", f"'{'1234567890' * 100}'", "1234567890" * 100), ("zeros", "'1.50'", "1.5"), ("nan", "'NaN'", "NaN", "nonfinite")],
+        [
+            ("thousand-digits", f"'{'1234567890' * 100}'", "1234567890" * 100),
+            ("zeros", "'1.50'", "1.5"),
+            ("nan", "'NaN'", "NaN", "nonfinite"),
+        ],
     ),
-    *group("JSON_TEXT", Form.JSON, "json row-84", [(i, quoted(t), c, g) for i, t, c, g in JSON_TEXT + EXACT_NUMBERS + DUPLICATES]),
+    *group(
+        "JSON_TEXT",
+        Form.JSON,
+        "json row-84",
+        [(i, quoted(t), c, g) for i, t, c, g in JSON_TEXT + EXACT_NUMBERS + DUPLICATES],
+    ),
 ]
 
 HAZARDS: tuple[Hazard, ...] = (*DYNAMIC, *UNIFORM)

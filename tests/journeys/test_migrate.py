@@ -81,7 +81,9 @@ def sakila(mariadb: MariaDB) -> str:
 
 
 def _go(source: str, target: str, **options: object) -> Outcome:
-    before = _schema(_link(target)) if not target.startswith("sqlite") else Schema(engine="sqlite", version="", database="")
+    before = (
+        _schema(_link(target)) if not target.startswith("sqlite") else Schema(engine="sqlite", version="", database="")
+    )
     plan, outcome = migrate(source, target, **options)
     everything_is_said(plan, _schema(_link(source)))
     roll_back(target, before, plan.id)
@@ -147,7 +149,9 @@ def test_northwind_to_sqlite_and_mongodb(pg15: Postgres, mongo: Mongo, new_datab
 
 
 @pytest.mark.parametrize("kind", ["pg15", "mariadb"])
-def test_replace_keeps_the_old_until_finalize(kind: str, request: pytest.FixtureRequest, new_database: New, tmp_path: Path) -> None:
+def test_replace_keeps_the_old_until_finalize(
+    kind: str, request: pytest.FixtureRequest, new_database: New, tmp_path: Path
+) -> None:
     server = request.getfixturevalue(kind)
     start = samples.chinook_sqlite(tmp_path)
     target = new_database(server)
@@ -162,4 +166,3 @@ def test_replace_keeps_the_old_until_finalize(kind: str, request: pytest.Fixture
     ws.migrations.finalize(_link(target), third.id)
     assert ws.migrations.status(_link(target)) == []
     assert ws.migrations.verify(_link(start), _link(target)).equal
-

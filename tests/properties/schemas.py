@@ -32,7 +32,12 @@ maybe = st.booleans()
 def columns(draw: st.DrawFn, name: str) -> m.Column:
     native = draw(st.sampled_from(sorted(NATIVE)))
     defaults = st.sampled_from(
-        [None, m.Default(native="1", kind="literal", value="1"), m.Default(native="now()", kind="now"), m.Default(native="f(1)")]
+        [
+            None,
+            m.Default(native="1", kind="literal", value="1"),
+            m.Default(native="now()", kind="now"),
+            m.Default(native="f(1)"),
+        ]
     )
     special = draw(st.sampled_from(["", "", "", "generated", "identity"]))
     return m.Column(
@@ -42,7 +47,9 @@ def columns(draw: st.DrawFn, name: str) -> m.Column:
         nullable=draw(maybe),
         default=None if special else draw(defaults),
         generated=m.Generated(expression=draw(expressions), stored=draw(maybe)) if special == "generated" else None,
-        identity=m.Identity(always=draw(maybe), next=draw(st.none() | st.integers(1, 9))) if special == "identity" else None,
+        identity=m.Identity(always=draw(maybe), next=draw(st.none() | st.integers(1, 9)))
+        if special == "identity"
+        else None,
         collation=draw(st.sampled_from([None, "C"])),
         comment=draw(comments),
     )
@@ -63,7 +70,9 @@ def tables(draw: st.DrawFn, namespace: str, name: str) -> m.Table:
         namespace=st.sampled_from([None, namespace]),
         on_delete=st.sampled_from(["no action", "cascade", "restrict"]),
     )
-    parts = st.lists(st.builds(m.IndexPart, column=st.sampled_from(cols), descending=maybe), min_size=1, max_size=2).map(tuple)
+    parts = st.lists(
+        st.builds(m.IndexPart, column=st.sampled_from(cols), descending=maybe), min_size=1, max_size=2
+    ).map(tuple)
     indexes = st.builds(
         m.Index,
         name=names,
@@ -73,7 +82,9 @@ def tables(draw: st.DrawFn, namespace: str, name: str) -> m.Table:
         options=st.sampled_from([{}, {"fillfactor": "70", "b": "1"}, {"b": "1", "fillfactor": "70"}]),
     )
     checks = st.builds(m.Check, name=key_names, expression=expressions)
-    triggers = st.builds(m.Trigger, name=names, timing=st.just("before"), events=st.just(("insert",)), source=st.just("create trigger"))
+    triggers = st.builds(
+        m.Trigger, name=names, timing=st.just("before"), events=st.just(("insert",)), source=st.just("create trigger")
+    )
     return m.Table(
         namespace=namespace,
         name=name,
@@ -116,7 +127,12 @@ def schemas(draw: st.DrawFn, engine: str = "postgresql", spaces: tuple[str, ...]
         for n, s in sorted(named(2))
     )
     routines = tuple(
-        m.Routine(namespace=n, name=r, kind=draw(st.sampled_from(["function", "procedure"])), source=draw(st.sampled_from(["x", "y"])))
+        m.Routine(
+            namespace=n,
+            name=r,
+            kind=draw(st.sampled_from(["function", "procedure"])),
+            source=draw(st.sampled_from(["x", "y"])),
+        )
         for n, r in sorted(named(2))
     )
     types = tuple(

@@ -56,7 +56,8 @@ def test_expected_texts_are_canonical(hazard: Any) -> None:
         value = bytes.fromhex(hazard.canonical)
     elif hazard.form == Form.DYNAMIC:
         tag, _, text = hazard.canonical.partition(":")
-        value = {"i": int, "r": float, "t": str, "b": bytes.fromhex}[tag](text)
+        readers: dict[str, Callable[[str], object]] = {"i": int, "r": float, "t": str, "b": bytes.fromhex}
+        value = readers[tag](text)
     assert canonical(hazard.form, value) == hazard.expected
 
 
@@ -65,11 +66,7 @@ def test_expected_texts_are_canonical(hazard: Any) -> None:
 
 def compare(table: CorpusTable, got: Rendered) -> None:
     names = {n: h.id for n, h in enumerate(table.hazards, 1)}
-    wrong = [
-        (names[n], text, want)
-        for (n, text), (_, want) in zip(got, table.rows, strict=True)
-        if text != want
-    ]
+    wrong = [(names[n], text, want) for (n, text), (_, want) in zip(got, table.rows, strict=True) if text != want]
     assert wrong == []
 
 
@@ -121,9 +118,10 @@ def test_mysql(kind: str, request: pytest.FixtureRequest, new_database: NewDatab
     server: MariaDB | MySQL = request.getfixturevalue(kind)
     url = new_database(server)
     tables = load_corpus(url, "mysql")
+    encoders: dict[Any, Any] = {**pymysql.converters.encoders}  # and no decoders: values stay texts
     db = pymysql.connect(
         host="127.0.0.1", port=server.port, user="dblens", password=url.split(":")[2].split("@")[0],
-        database=tables[0].namespace, charset="utf8mb4", conv=dict(pymysql.converters.encoders), init_command="SET time_zone = '+00:00'",
+        database=tables[0].namespace, charset="utf8mb4", conv=encoders, init_command="SET time_zone = '+00:00'",
     )  # fmt: skip
     with db, db.cursor() as cursor:
         for table in tables:
@@ -163,7 +161,9 @@ def test_sqlite(sqlite: SQLite, new_database: NewDatabase) -> None:
 def test_mongodb(mongo: Mongo, new_database: NewDatabase) -> None:
     url = new_database(mongo)
     tables = load_corpus(url, "mongodb")
-    options: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS, tz_aware=True)
+    options: CodecOptions[dict[str, Any]] = CodecOptions(
+        datetime_conversion=DatetimeConversion.DATETIME_MS, tz_aware=True
+    )
     client: MongoClient[RawBSONDocument] = MongoClient(url, document_class=RawBSONDocument, directConnection=True)
     for table in tables:
         if table.form == Form.DOCUMENT:
@@ -173,6 +173,8 @@ def test_mongodb(mongo: Mongo, new_database: NewDatabase) -> None:
             value: Any = bytes(document.raw) if table.form == Form.BSON else bson.decode(document.raw, options).get("v")
             if isinstance(value, bson.DatetimeMS):
                 value = value.as_datetime().replace(tzinfo=dt.UTC)
+            elif isinstance(value, bson.ObjectId):
+                value = str(value)
             elif isinstance(value, bson.Binary):
                 value = bytes(value)
             got.append((number, render(table.form, value)))

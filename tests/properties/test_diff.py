@@ -15,7 +15,9 @@ from dblens.schema.model import Schema, Table
 from tests.properties.schemas import schemas
 
 ONE_TO_ONE = {"public": "public", "other": "other"}
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+relaxed = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 ignored = st.frozensets(st.sampled_from(["owner", "grants", "comment", "collation"]))
 
 
@@ -110,6 +112,15 @@ def test_a_lone_namespace_is_mapped_to_the_other(a: Schema, b: Schema) -> None:
 @given(a=schemas(), b=schemas())
 def test_only_tables_leaves_the_rest_out(only: bool, a: Schema, b: Schema) -> None:
     found = diff(a, b, options(a, b, only_tables=only))
-    rest = (c.AddView, c.DropView, c.ChangeView, c.AddRoutine, c.DropRoutine, c.AddTrigger, c.DropTrigger, c.AddSequence)
+    rest = (
+        c.AddView,
+        c.DropView,
+        c.ChangeView,
+        c.AddRoutine,
+        c.DropRoutine,
+        c.AddTrigger,
+        c.DropTrigger,
+        c.AddSequence,
+    )
     if only:
         assert not any(isinstance(x, rest) for x in found)

@@ -30,7 +30,7 @@ _started: dict[str, Server] = {}
 
 def missing(kind: str, reason: object) -> NoReturn:
     """Skip, or fail where the server is required."""
-    message = f"{MISSING}{kind}: {reason}"
+    message = f"{MISSING}{kind}: {' '.join(str(reason).split())}"
     if os.environ.get("DBLENS_REQUIRE_SERVERS") == "1" and kind not in MAY_BE_MISSING:
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

@@ -56,6 +56,10 @@ class Mongo(ServerProcess):
             super().start()
         return self
 
+    def close(self) -> None:
+        super().close()
+        self._enforced = False
+
     def connect(self) -> Client:
         """A client with every right."""
         return MongoClient(self.url(), serverSelectionTimeoutMS=5000, connectTimeoutMS=5000)

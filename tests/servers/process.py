@@ -86,6 +86,7 @@ class ServerProcess(Server):
         """Log in over the network and return the server's version; any exception means not yet."""
 
     stop_signal = signal.SIGTERM
+    close_signal = signal.SIGKILL
 
     @property
     def running(self) -> bool:
@@ -161,10 +162,13 @@ class ServerProcess(Server):
 
     def stop(self) -> None:
         """End the server in good order; its data stays for the next `start`."""
-        if self.process is None or not self.running:
-            return
+        if self.running:
+            self._end(self.stop_signal)
+
+    def _end(self, how: signal.Signals) -> None:
+        assert self.process is not None
         members = reaper.family(self.process.pid)
-        self.process.send_signal(self.stop_signal)
+        self.process.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(30)
         reaper.kill_members(members)  # what is still there, and children that outlived their parent
@@ -182,7 +186,9 @@ class ServerProcess(Server):
         return self.start()
 
     def close(self) -> None:
-        """Kill the server and delete everything it wrote."""
+        """End the server without ceremony and delete everything it wrote."""
+        if self.running and self.close_signal != signal.SIGKILL:
+            self._end(self.close_signal)
         self.kill()
         reaper.forget(self)
         if self.folder is not None:

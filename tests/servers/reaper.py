@@ -19,6 +19,8 @@ OWNER_FILE = "owner"  # "<our pid> <our start time> <server pid> <its start time
 
 
 class Closable(Protocol):
+    folder: Path | None
+
     def close(self) -> None: ...
 
 
@@ -86,7 +88,8 @@ def free_port() -> int:
     with contextlib.suppress(OSError, ValueError):
         low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
         for _ in range(50):
-            port = random.randrange(max(1024, min(15000, low // 2)), low)
+            # Processes that look at the same moment (xdist workers) see different ports.
+            port = random.randrange(max(1024, min(15000, low // 2)), low - 64) // 64 * 64 + os.getpid() % 64
             if not port_taken(port):
                 return port
     with socket.socket() as probe:
@@ -117,9 +120,8 @@ def register(server: Closable, folder: Path, pid: int) -> None:
 def forget(server: Closable) -> None:
     """The server was closed."""
     _open.pop(id(server), None)
-    folder = getattr(server, "folder", None)
-    if isinstance(folder, Path):
-        folder.with_name(f"{folder.name}.{OWNER_FILE}").unlink(missing_ok=True)
+    if server.folder is not None:
+        server.folder.with_name(f"{server.folder.name}.{OWNER_FILE}").unlink(missing_ok=True)
 
 
 def close_all() -> list[str]:

@@ -12,7 +12,7 @@ from dblens.engines.base import Rendered
 from dblens.engines.mysql import ddl
 from dblens.schema import changes as c
 from dblens.schema.apply import apply_changes
-from dblens.schema.model import Column, ForeignKey, Grant, Index, IndexPart, Schema, Table, View
+from dblens.schema.model import Column, ForeignKey, Grant, Index, Schema, Table, View
 from dblens.schema.model import Sequence as Numbers
 from dblens.schema.order import load_order
 
@@ -43,6 +43,8 @@ _CLAUSES = (
 
 def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") -> list[Rendered]:
     """Render changes of `schema` in a runnable order: those of one table together, where the first of them stands."""
+    # Renames come first and are statements of their own.
+    before = apply_changes(schema, [x for x in changes if isinstance(x, (c.RenameTable, c.RenameColumn))])
     after = apply_changes(schema, changes)
     cycles = {p for g in load_order([x.table for x in changes if isinstance(x, c.DropTable)]).cycles for p in g}
     groups: dict[tuple[str, str], list[_Clause]] = {}
@@ -66,7 +68,7 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
                 # New columns may need namespaces and tables made first: wait for the first change that is not a removal.
                 group = groups[change.namespace, change.table]
                 if change is _anchor(group):
-                    result.append(_group(group, after, flavour))
+                    result.append(_group(group, before, after, flavour))
             case _:
                 result.append(_single(change, after))
     return result + last
@@ -119,7 +121,7 @@ def _cut(table: Table) -> _Sql:
 # -------------------------------------------------------------------------------------------------- one ALTER TABLE per table
 
 
-def _group(group: Sequence[_Clause], after: Schema, flavour: str) -> Rendered:
+def _group(group: Sequence[_Clause], before: Schema, after: Schema, flavour: str) -> Rendered:
     forth: list[str] = []
     back: list[str] | None = []
     refused: list[str] = []
@@ -131,10 +133,11 @@ def _group(group: Sequence[_Clause], after: Schema, flavour: str) -> Rendered:
                 continue
             seen.add(change.before.name)
             now = after.table(change.namespace, change.table).column(change.before.name)
-            forth.append(_modify(change.before, now))
-            undo: str | None = _modify(now, change.before)
+            forth.append(_modify(change.before, now, flavour))
+            undo: str | None = _modify(now, change.before, flavour)
         else:
-            add, drop = _clause(change, flavour)
+            side = after if isinstance(change, c.AddIndex) else before
+            add, drop = _clause(change, side.table(change.namespace, change.table), flavour)
             if add is None:
                 refused.append(
                     f"no index of kind {change.index.kind}" if isinstance(change, c.AddIndex) else "has no name"
@@ -163,35 +166,34 @@ def _group(group: Sequence[_Clause], after: Schema, flavour: str) -> Rendered:
     )
 
 
-def _modify(before: Column, after: Column) -> str:
+def _modify(before: Column, after: Column, flavour: str) -> str:
     """Return the clause that changes a column; a virtual one is computed anew, because it cannot be modified into anything else."""
     virtual = [x.generated is not None and not x.generated.stored for x in (before, after)]
     if any(virtual) and before.generated != after.generated:
-        return f"DROP COLUMN {ddl.quote(before.name)}, ADD COLUMN {define(after)}"
-    return f"MODIFY COLUMN {define(after)}"
+        return f"DROP COLUMN {ddl.quote(before.name)}, ADD COLUMN {ddl._column(after, flavour)}"
+    return f"MODIFY COLUMN {ddl._column(after, flavour)}"
 
 
-def _clause(change: _Clause, flavour: str) -> tuple[str | None, str | None]:
+def _clause(change: _Clause, table: Table, flavour: str) -> tuple[str | None, str | None]:
     """Return how the object is added and how it is dropped."""
     quote = ddl.quote
     match change:
         case c.AddColumn() | c.DropColumn():
-            return f"ADD COLUMN {define(change.column)}", f"DROP COLUMN {quote(change.column.name)}"
+            return f"ADD COLUMN {ddl._column(change.column, flavour)}", f"DROP COLUMN {quote(change.column.name)}"
         case c.AddKey() | c.DropKey():
             if change.primary:
                 return f"ADD PRIMARY KEY ({_columns(change.key.columns)})", "DROP PRIMARY KEY"
             name = change.key.name
-            constraint = f"ADD {_constraint(name)}UNIQUE KEY ({_columns(change.key.columns)})"
-            return constraint, f"DROP INDEX {quote(name)}" if name else None
+            return f"ADD {ddl._unique(change.key)}", f"DROP INDEX {quote(name)}" if name else None
         case c.AddCheck() | c.DropCheck():
             enforced = "" if change.check.enforced or flavour == "mariadb" else " NOT ENFORCED"
             add = f"ADD {_constraint(change.check.name)}CHECK ({change.check.expression}){enforced}"
             word = "CONSTRAINT" if flavour == "mariadb" else "CHECK"
             return add, f"DROP {word} {quote(change.check.name)}" if change.check.name else None
         case c.AddIndex() | c.DropIndex():
-            return _index(change.index, flavour), f"DROP INDEX {quote(change.index.name)}"
+            return _index(table, change.index, flavour), f"DROP INDEX {quote(change.index.name)}"
         case c.AlterColumn():
-            return _modify(change.before, change.after), _modify(change.after, change.before)
+            return _modify(change.before, change.after, flavour), _modify(change.after, change.before, flavour)
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -202,62 +204,15 @@ def _constraint(name: str | None) -> str:
     return f"CONSTRAINT {ddl.quote(name)} " if name else ""
 
 
-def define(column: Column) -> str:
-    """Return a whole column as it stands in CREATE TABLE, ADD COLUMN and MODIFY COLUMN."""
-    words = [ddl.quote(column.name), column.native]
-    if column.charset and "character set" not in column.native.lower():
-        words.append(f"CHARACTER SET {ddl.quote(column.charset)}")
-    if column.collation:
-        words.append(f"COLLATE {ddl.quote(column.collation)}")
-    if column.generated is not None:
-        words.append(
-            f"GENERATED ALWAYS AS ({column.generated.expression}) {'STORED' if column.generated.stored else 'VIRTUAL'}"
-        )
-    # An explicit NULL matters for TIMESTAMP, which may be NOT NULL on its own.
-    words.append("NULL" if column.nullable else "NOT NULL")
-    if column.generated is not None and column.nullable:
-        words.pop()
-    if column.identity is not None:
-        words.append("AUTO_INCREMENT")
-    elif column.default is not None and column.generated is None:
-        words.append(f"DEFAULT {column.default.native}")
-    if column.on_update:
-        words.append(
-            column.on_update if column.on_update.lower().startswith("on update") else f"ON UPDATE {column.on_update}"
-        )
-    if column.invisible:
-        words.append("INVISIBLE")
-    if column.comment:
-        words.append(f"COMMENT {ddl.literal(column.comment)}")
-    return " ".join(words)
+_KINDS = ("btree", "hash", "fulltext", "spatial", "rtree")
 
 
-_KINDS = {"btree": "", "hash": "", "fulltext": "FULLTEXT ", "spatial": "SPATIAL ", "rtree": "SPATIAL "}
-
-
-def _index(index: Index, flavour: str) -> str | None:
+def _index(table: Table, index: Index, flavour: str) -> str | None:
     """Return the clause that adds an index, None for what only other engines have."""
-    if index.kind.lower() not in _KINDS or index.where or index.include:
+    expressions = flavour == "mariadb" and any(part.column is None for part in index.parts)
+    if index.kind.lower() not in _KINDS or index.where or index.include or expressions:
         return None
-    if flavour == "mariadb" and any(part.column is None for part in index.parts):
-        return None
-    kind = "UNIQUE " if index.unique else _KINDS[index.kind.lower()]
-    words = [f"ADD {kind}INDEX {ddl.quote(index.name)} ({', '.join(map(_part, index.parts))})"]
-    if index.kind.lower() == "hash":
-        words.append("USING HASH")
-    if index.comment:
-        words.append(f"COMMENT {ddl.literal(index.comment)}")
-    if not index.visible:
-        words.append("IGNORED" if flavour == "mariadb" else "INVISIBLE")
-    return " ".join(words)
-
-
-def _part(part: IndexPart) -> str:
-    if part.column is None:
-        text = f"({part.expression})"
-    else:
-        text = ddl.quote(part.column) + (f"({part.prefix})" if part.prefix else "")
-    return f"{text} DESC" if part.descending else text
+    return f"ADD {ddl._index(table, index, flavour)}"
 
 
 # ------------------------------------------------------------------------------------------------------------ single changes
@@ -314,12 +269,7 @@ def _pair(change: c.Change, add: _Sql, drop: _Sql) -> Rendered:
 def _foreign(change: c.AddForeignKey | c.DropForeignKey) -> Rendered:
     key: ForeignKey = change.key
     alter = f"ALTER TABLE {named(change.namespace, change.table)}"
-    text = (
-        f"{alter} ADD {_constraint(key.name)}FOREIGN KEY ({_columns(key.columns)}) "
-        f"REFERENCES {named(key.namespace or change.namespace, key.table)} ({_columns(key.referred)})"
-    )
-    text += f" ON DELETE {key.on_delete.upper()}" if key.on_delete != "no action" else ""
-    text += f" ON UPDATE {key.on_update.upper()}" if key.on_update != "no action" else ""
+    text = f"{alter} ADD {ddl._foreign(key, (key.namespace or change.namespace, key.table))}"
     if isinstance(change, c.AddForeignKey):
         reason = f"{change.reason}; it cannot be deferred here" if key.deferrable else change.reason
         return _of(change, (text,), (f"{alter} DROP FOREIGN KEY {ddl.quote(key.name)}",) if key.name else None, reason)

@@ -16,6 +16,7 @@ _CREATE = re.compile(rf"^create table {_NAME}\.{_NAME}", re.DOTALL)
 _ALTER = re.compile(rf"^alter table {_NAME}\.{_NAME} add ", re.DOTALL)
 _FOREIGN = re.compile(rf"^constraint {_NAME} foreign key")
 _KEY = re.compile(rf"(?:^|, add )(?:unique |fulltext |spatial )?key {_NAME}")
+_LATER = re.compile(r"(UNIQUE |FULLTEXT |SPATIAL )?KEY |CONSTRAINT .* FOREIGN KEY ", re.DOTALL)
 _THERE = (1050, 1061, 1826, 1005, 1022, 121, 1060, 3822)
 """Error numbers that say: the table, index or constraint is already there."""
 
@@ -42,7 +43,9 @@ def _settled(link: Link, statement: str) -> bool:
         link.run(f"drop table if exists {where_is(scratch)}")
         try:
             link.run(f"create table {where_is(scratch)}{statement[match.end():]}")
-            return _shape(link, place) == _shape(link, scratch)
+            there, planned = _shape(link, place), _shape(link, scratch)
+            # A later phase may have added its indexes and foreign keys already.
+            return not [x for x in planned if x not in there] and all(_LATER.match(x) for x in there if x not in planned)
         finally:
             link.run(f"drop table if exists {where_is(scratch)}")
     match = _ALTER.match(statement)

@@ -58,7 +58,8 @@ def canonical_sql(field: Field) -> str:
         case Binary():
             if form == Form.UUID:
                 h = f"lower(hex({e}))"
-                return "concat_ws('-', " + ", ".join(f"substr({h}, {a}, {n})" for a, n in _UUID) + ")"
+                parts = ", '-', ".join(f"substr({h}, {a}, {n})" for a, n in _UUID)
+                return f"concat({parts})"
             return f"lower(hex({e}))" if form in (Form.BYTES, Form.NATIVE) else f"convert({e} using utf8mb4)"
         case Year():
             return f"concat(cast({e} as unsigned))"
@@ -133,7 +134,7 @@ def _members(e: str, values: Sequence[str]) -> str:
     for i, value in enumerate(values):
         text = json.dumps(value, ensure_ascii=False)
         parts.append(f"if((cast({e} as unsigned) >> {i}) & 1, {sql.literal(text)}, null)")
-    return f"concat('[', concat_ws(', ', {', '.join(parts)}), ']')"
+    return f"if({e} is null, null, concat('[', concat_ws(', ', {', '.join(parts)}), ']'))"
 
 
 def _needs_client(field: Field) -> Finish | None:

@@ -260,7 +260,7 @@ def _text(value: object) -> str:
 def _scan_json(
     batches: Iterator[Sequence[tuple[bytes | None, ...]]], question: Callable[[str], bool]
 ) -> tuple[int, list[tuple[str | None, ...]]]:
-    count, samples = 0, []
+    count, samples = 0, list[tuple[str | None, ...]]()
     for rows in batches:
         for value, *key in rows:
             if value is not None and question(value.decode("utf-8")):

@@ -40,8 +40,8 @@ SSL_MODES = ("disabled", "preferred", "required", "verify_ca", "verify_identity"
 Raw = tuple[bytes | None, ...]
 BATCH = 2000
 
-# Strict for what is written, but zero dates may be read, compared and loaded (MySQL to MySQL).
-SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+# Strict for what is written, but zero dates and days that do not exist may be read, compared and loaded (MySQL to MySQL).
+SQL_MODE = "ALLOW_INVALID_DATES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 SESSION = (
     f"set session sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1, unique_checks = 1, "
     "session net_write_timeout = 600, session wait_timeout = 28800"
@@ -61,7 +61,7 @@ def mysqlclient() -> Any | None:
 
 def translate(error: BaseException, doing: str) -> DBLensError:
     """Return the DBLens error for a driver's exception; `doing` says what was attempted."""
-    args = getattr(error, "args", ())
+    args: tuple[Any, ...] = error.args
     number = args[0] if args and isinstance(args[0], int) else 0
     text = str(args[1]) if len(args) > 1 else str(error)
     message = f"{doing}: {text}" + (f" ({number})" if number else "")

@@ -183,7 +183,7 @@ def _set_json(e: str, values: Sequence[str]) -> str:
     members = ", ".join(
         f"if(find_in_set({literal(v)}, {text}), {literal(json.dumps(v, ensure_ascii=False))}, null)" for v in values
     )
-    return f"concat('[', concat_ws(', ', {members}), ']')"
+    return f"if({e} is null, null, concat('[', concat_ws(', ', {members}), ']'))"
 
 
 # ------------------------------------------------------------------------------------------------------------------- rows

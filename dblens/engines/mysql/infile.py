@@ -19,7 +19,7 @@ PIECE = 1 << 20
 
 class _Result(connections.MySQLResult):
     def _read_load_local_packet(self, first_packet: Any) -> None:  # noqa: ARG002 - the file name in it is none of our business
-        connection = self.connection
+        connection: Any = self.connection
         stream, connection.announced = connection.announced, None
         if stream is None:
             connection.write_packet(b"")
@@ -38,10 +38,11 @@ class _Result(connections.MySQLResult):
         packet = connection._read_packet()
         if not packet.is_ok_packet():
             raise err.OperationalError(2014, "commands out of sync after LOAD DATA")
-        self._read_ok_packet(packet)
+        read: Any = getattr(self, "_read_ok_packet")  # noqa: B009 - unknown to the type stubs
+        read(packet)
 
 
-class _Connection(connections.Connection):  # type: ignore[type-arg]
+class _Connection(connections.Connection):  # type: ignore[type-arg,unused-ignore]
     announced: Iterable[bytes] | None = None
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
@@ -55,7 +56,7 @@ class _Connection(connections.Connection):  # type: ignore[type-arg]
         self._result = result
         if result.server_status is not None:
             self.server_status = result.server_status
-        return int(result.affected_rows)
+        return int(result.affected_rows or 0)
 
 
 def _connect(**arguments: Any) -> _Connection:

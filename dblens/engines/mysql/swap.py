@@ -22,7 +22,7 @@ def swap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report) -
     """Move live tables out and staged tables in, then write the record's state."""
     record = msgspec.structs.replace(record, state="swapping")
     runs.write_run(link, record)
-    blocking = dependents(link, [m.live for m in moves if m.previous is not None], hard=True)
+    blocking = dependents(link, [m.live for m in moves if m.previous is not None])
     if blocking:
         raise Conflict(
             "tables that would be replaced are in use by others:\n  " + "\n  ".join(blocking),
@@ -32,7 +32,9 @@ def swap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report) -
     start = time.monotonic()
     for area in {m.previous[0] for m in moves if m.previous is not None}:
         link.run(f"create database if not exists {quote(area)}")
-    renames: list[tuple[Place, Place]] = []
+    # Names of foreign keys are unique in a database: all old tables leave before the first new one enters.
+    outs: list[tuple[Place, Place]] = []
+    ins: list[tuple[Place, Place]] = []
     for move in moves:
         if runs.exists(link, move.staged):
             if runs.exists(link, move.live):
@@ -40,11 +42,11 @@ def swap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report) -
                     raise Conflict(
                         f"{'.'.join(move.live)} came into being since the plan", hint="rename or drop it, then resume"
                     )
-                renames.append((move.live, move.previous))
-            renames.append((move.staged, move.live))
+                outs.append((move.live, move.previous))
+            ins.append((move.staged, move.live))
         elif not runs.exists(link, move.live):
             raise Conflict(f"neither {'.'.join(move.staged)} nor {'.'.join(move.live)} is there", hint="someone dropped it; start again")
-    _rename(link, _ordered(renames), report)
+    _rename(link, [*outs, *ins], report)
     record = msgspec.structs.replace(record, state="swapped")
     runs.write_run(link, record)
     report(StepDone("swap", time.monotonic() - start))
@@ -55,13 +57,14 @@ def unswap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report)
     """Move the new tables back to staging and the previous ones live, from wherever a swap or its undo stopped."""
     record = msgspec.structs.replace(record, state="rolling_back")
     runs.write_run(link, record)
-    renames: list[tuple[Place, Place]] = []
+    outs: list[tuple[Place, Place]] = []
+    ins: list[tuple[Place, Place]] = []
     for move in moves:
         staged_there = runs.exists(link, move.staged)
         previous_there = move.previous is not None and runs.exists(link, move.previous)
         live_there = runs.exists(link, move.live)
         if not staged_there and live_there and (previous_there or move.previous is None):
-            renames.append((move.live, move.staged))
+            outs.append((move.live, move.staged))
             live_there = False
         if previous_there and move.previous is not None:
             if live_there:
@@ -69,21 +72,14 @@ def unswap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report)
                     f"{'.'.join(move.live)} and its previous copy are both there beside the staged one",
                     hint="rename one of them by hand, then roll back again",
                 )
-            renames.append((move.previous, move.live))
-    blocking = dependents(link, [old for old, _ in renames], hard=True, ignore={old for old, _ in renames})
+            ins.append((move.previous, move.live))
+    blocking = dependents(link, [old for old, _ in outs])
     if blocking:
         raise Conflict("tables to be put back are in use by others:\n  " + "\n  ".join(blocking), hint="drop these, then roll back again")
-    _rename(link, _ordered(renames), report)
+    _rename(link, [*outs, *ins], report)
     record = msgspec.structs.replace(record, state="rolled_back")
     runs.write_run(link, record)
     return record
-
-
-def _ordered(renames: Sequence[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
-    """Return the renames with those first that make room: names of foreign keys must leave a database before equal ones enter."""
-    sources = {old for old, _ in renames}
-    leaving = [r for r in renames if r[1] not in sources]
-    return leaving + [r for r in renames if r[1] in sources]
 
 
 def _rename(link: Link, renames: Sequence[tuple[Place, Place]], report: Report) -> None:
@@ -106,9 +102,8 @@ def _rename(link: Link, renames: Sequence[tuple[Place, Place]], report: Report) 
         link.run(f"set session lock_wait_timeout = {int(kept)}")
 
 
-def dependents(link: Link, places: Sequence[Place], *, hard: bool = False, ignore: set[Place] | None = None) -> list[str]:
-    """Return what depends on live tables: triggers on them and foreign keys from outside, which stop a swap (`hard`), and views,
-    which go on by name."""
+def dependents(link: Link, places: Sequence[Place]) -> list[str]:
+    """Return what stops a swap of live tables: triggers on them, and foreign keys from outside. Views follow by name."""
     if not places:
         return []
     pairs = "(" + ", ".join(f"({literal(a)}, {literal(b)})" for a, b in places) + ")"
@@ -119,24 +114,12 @@ def dependents(link: Link, places: Sequence[Place], *, hard: bool = False, ignor
             f"where (event_object_schema, event_object_table) in {pairs} order by 1"
         )
     ]
-    inside = set(places) | (ignore or set())
     for name, space, table, other, referred in link.rows(
         "select distinct constraint_name, table_schema, table_name, referenced_table_schema, referenced_table_name "
         f"from information_schema.key_column_usage where (referenced_table_schema, referenced_table_name) in {pairs} order by 1"
     ):
-        if (_s(space), _s(table)) not in inside and not _s(space).startswith("_dblens_"):
+        if (_s(space), _s(table)) not in places and not _s(space).startswith("_dblens_"):
             found.append(f"foreign key {_s(name)} of {_s(space)}.{_s(table)} to {_s(other)}.{_s(referred)}")
-    if hard:
-        return found
-    names = {place[1] for place in places}
-    for space, view, text in link.rows(
-        "select table_schema, table_name, view_definition from information_schema.views "
-        "where table_schema in (" + ", ".join(literal(s) for s in sorted({p[0] for p in places})) + ") order by 1, 2"
-    ):
-        body = _s(text or "")
-        used = sorted(n for n in names if f"`{n.replace('`', '``')}`" in body)
-        if used:
-            found.append(f"view {_s(space)}.{_s(view)} on {', '.join(used)}")
     return found
 
 

@@ -185,7 +185,7 @@ _JSON = (
 )
 
 
-def _text(column: Column, length: int | None, flavour: str, *, indexed: bool, fixed: bool = False, note: str = "", form: Form = Form.TEXT) -> Stored:
+def _text(length: int | None, flavour: str, *, indexed: bool, note: str = "", form: Form = Form.TEXT) -> Stored:
     collation = exact_collation(flavour)
     checks: tuple[Check, ...] = ()
     if indexed and (length is None or length > INDEX_TEXT):
@@ -215,20 +215,20 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Integer():
             return Stored(type=type, native=spell(type), form=Form.INT)
         case Decimal():
-            return _decimal(type, column, flavour, indexed)
+            return _decimal(type, flavour, indexed)
         case Float(bits=bits):
             checks = (_NONFINITE, Check(kind="negative_zero", repair="strip", why="MariaDB stores -0.0 as 0")) if maria else (_NONFINITE,)
             # Single floats are stored as doubles: MySQL's FLOAT reads back through 6 digits in too many clients.
             note = "stored as DOUBLE: every single-precision value is exact in it" if bits == 32 else ""
             return Stored(type=Float(64), native="double", form=Form.FLOAT, checks=checks, note=note)
-        case Text(length=length, fixed=fixed):
-            return _text(column, length, flavour, indexed=indexed, fixed=fixed)
+        case Text(length=length):
+            return _text(length, flavour, indexed=indexed)
         case Binary(length=length):
             return _binary(length, indexed)
         case Date():
             return Stored(type=Date(), native="date", form=Form.DATE, checks=(_DATES, _INFINITE))
         case Time(zone=True):
-            return _text(column, 32, flavour, indexed=indexed, note="time with zone kept as text", form=Form.TIMETZ)
+            return _text(32, flavour, indexed=indexed, note="time with zone kept as text", form=Form.TIMETZ)
         case Time(precision=precision):
             return Stored(type=Time(precision, span=True), native=spell(type), form=Form.TIME)
         case Timestamp(precision=precision, zone=zone):
@@ -257,7 +257,7 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
                 check_expression="json_valid({c})", note="document kept as Extended JSON text",
             )  # fmt: skip
         case Enum(values=values):
-            return _enum(column, values, flavour, indexed)
+            return _enum(values, flavour, indexed)
         case Set(values=values):
             if len(values) <= 64 and not any("," in v for v in values):
                 return Stored(type=type, native=spell(type), form=Form.JSON, collation=exact_collation(flavour))
@@ -265,20 +265,19 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Bits(length=length, varying=varying):
             if length is not None and length <= 64 and not varying:
                 return Stored(type=type, native=f"bit({length})", form=Form.BITS)
-            kept = _text(column, length, flavour, indexed=indexed, note="bit string kept as text of 0 and 1", form=Form.BITS)
-            return kept if length is None or length <= ROW_TEXT else kept
+            return _text(length, flavour, indexed=indexed, note="bit string kept as text of 0 and 1", form=Form.BITS)
         case Year():
             return Stored(type=Integer(16), native="smallint", form=Form.INT)
         case Geometry(kind=kind):
             return Stored(type=Geometry(kind if kind in _SHAPES else "geometry"), native=spell(type), form=Form.GEOMETRY)
         case Dynamic():
-            kept = _text(column, None, flavour, indexed=indexed, note="mixed storage classes kept as text")
+            kept = _text(None, flavour, indexed=indexed, note="mixed storage classes kept as text")
             mixed = Check(kind="mixed_storage", repair="text", why="one column of MySQL has one type")
             return Stored(
                 type=kept.type, native=kept.native, form=Form.TEXT, checks=(mixed, *kept.checks), note=kept.note, collation=kept.collation
             )
         case Opaque(native=native):
-            return _text(column, None, flavour, indexed=indexed, note=f"{native} kept as text: its operators are not there")
+            return _text(None, flavour, indexed=indexed, note=f"{native} kept as text: its operators are not there")
     raise Unsupported(f"storing {type!r} in MySQL", "no type of MySQL holds it")
 
 
@@ -302,7 +301,9 @@ def _same_engine(column: Column, flavour: str) -> Stored:
     checks: tuple[Check, ...] = ()
     if maria and isinstance(column.type, Float):
         checks = (Check(kind="negative_zero", repair="strip", why="MariaDB stores -0.0 as 0"),)
-    return Stored(type=column.type, native=column.native, form=Form.NATIVE, checks=checks, collation=collation)
+    # MySQL prints decimals inside JSON with their zeros and reads them back as doubles: equal in value, not in text.
+    form = Form.JSON if isinstance(column.type, Json) and column.type.normalised else Form.NATIVE
+    return Stored(type=column.type, native=column.native, form=form, checks=checks, collation=collation)
 
 
 _TO_MARIA = {
@@ -325,7 +326,7 @@ def _collation(name: str, flavour: str) -> str:
     return name
 
 
-def _decimal(type: Decimal, column: Column, flavour: str, indexed: bool) -> Stored:
+def _decimal(type: Decimal, flavour: str, indexed: bool) -> Stored:
     precision, scale = type.precision, type.scale or 0
     checks: tuple[Check, ...] = (_NONFINITE,) if type.special else ()
     if precision is not None and scale < 0:
@@ -336,7 +337,7 @@ def _decimal(type: Decimal, column: Column, flavour: str, indexed: bool) -> Stor
         kept = Decimal(precision, scale, type.unsigned)
         return Stored(type=kept, native=f"decimal({precision},{scale})", form=Form.DECIMAL, checks=checks)
     return _text(
-        column, None, flavour, indexed=indexed, form=Form.DECIMAL,
+        None, flavour, indexed=indexed, form=Form.DECIMAL,
         note="unbounded decimal kept exactly as text: DECIMAL holds 65 digits, 30 of them fractional",
     )  # fmt: skip
 
@@ -351,9 +352,9 @@ def _binary(length: int | None, indexed: bool) -> Stored:
     return Stored(type=Binary(None), native="longblob", form=Form.BYTES)
 
 
-def _enum(column: Column, values: tuple[str, ...], flavour: str, indexed: bool) -> Stored:
+def _enum(values: tuple[str, ...], flavour: str, indexed: bool) -> Stored:
     fits = values and all(len(v) <= 255 and "\0" not in v and not v.endswith(" ") for v in values) and len(values) <= 65535
     if not fits:
-        return _text(column, max(map(len, values), default=1), flavour, indexed=indexed, note="enum kept as text")
+        return _text(max(map(len, values), default=1), flavour, indexed=indexed, note="enum kept as text")
     kept = Enum(values)
     return Stored(type=kept, native=spell(kept), form=Form.TEXT, collation=exact_collation(flavour))

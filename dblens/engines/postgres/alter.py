@@ -17,8 +17,8 @@ from dblens.engines.postgres.alter_objects import (
     render_object,
 )
 from dblens.schema import changes as c
-from dblens.schema.apply import apply_changes
-from dblens.schema.model import Column, ForeignKey, Identity, Key, Schema, Table
+from dblens.schema.apply import apply_changes, replace
+from dblens.schema.model import Column, Identity, Schema, Table
 from dblens.schema.order import load_order
 from dblens.schema.risk import widens
 
@@ -144,12 +144,12 @@ def _column(change: c.AlterColumn | c.AddColumn | c.DropColumn | c.AlterTable, a
         case c.AddColumn():
             comment = _comment(place, change.column)
             pair = (
-                (f"{alter} ADD COLUMN {define(change.column)}", *comment),
+                (f"{alter} ADD COLUMN {ddl.define(change.column)}", *comment),
                 (f"{alter} DROP COLUMN {ddl.quote(change.column.name)}",),
             )
             return _of(change, pair)
         case c.DropColumn():
-            back: _Sql | None = None if change.destructive else (f"{alter} ADD COLUMN {define(change.column)}",)
+            back: _Sql | None = None if change.destructive else (f"{alter} ADD COLUMN {ddl.define(change.column)}",)
             return _of(change, ((f"{alter} DROP COLUMN {ddl.quote(change.column.name)}",), back))
         case c.AlterColumn():
             forth = _aspect(place, change.what, change.before, change.after, flavour)
@@ -166,36 +166,6 @@ def _selects(depends_on: Sequence[str], change: c.AlterColumn) -> bool:
     return f"{change.namespace}.{change.table}" in depends_on or change.table in depends_on
 
 
-def define(column: Column) -> str:
-    """Return a column as it stands in CREATE TABLE or ADD COLUMN."""
-    words = [ddl.quote(column.name), column.native]
-    if column.collation:
-        words.append(f"COLLATE {collation(column.collation)}")
-    identity = _identity(column)
-    if column.generated is not None:
-        words.append(
-            f"GENERATED ALWAYS AS ({column.generated.expression}) {'STORED' if column.generated.stored else 'VIRTUAL'}"
-        )
-    elif identity is not None:
-        words.append(f"GENERATED {_identity_text(identity)}")
-    elif column.default is not None:
-        words.append(f"DEFAULT {column.default.native}")
-    if not column.nullable:
-        words.append("NOT NULL")
-    return " ".join(words)
-
-
-def collation(name: str) -> str:
-    """Return a collation's name quoted, with its namespace when it has one."""
-    namespace, dot, rest = name.partition(".")
-    return f"{ddl.quote(namespace)}.{ddl.quote(rest)}" if dot and namespace == "pg_catalog" else ddl.quote(name)
-
-
-def _identity_text(identity: Identity) -> str:
-    when = "ALWAYS" if identity.always else "BY DEFAULT"
-    return f"{when} AS IDENTITY (START WITH {identity.start} INCREMENT BY {identity.increment})"
-
-
 def _comment(place: str, column: Column) -> _Sql:
     return (
         (f"COMMENT ON COLUMN {place}.{ddl.quote(column.name)} IS {ddl.literal(column.comment)}",)
@@ -210,7 +180,7 @@ def _aspect(place: str, what: c.ColumnAspect, before: Column, after: Column, fla
     match what:
         case "type" | "collation":
             name = ddl.quote(after.name)
-            collate = f" COLLATE {collation(after.collation)}" if after.collation else ""
+            collate = f" COLLATE {ddl.collation(after.collation)}" if after.collation else ""
             if what == "collation" and not collate:
                 collate = ' COLLATE "default"'
             using = "" if widens(before.type, after.type) else f" USING {name}::{after.native}"
@@ -218,14 +188,15 @@ def _aspect(place: str, what: c.ColumnAspect, before: Column, after: Column, fla
         case "nullable":
             return (f"{column} {'DROP' if after.nullable else 'SET'} NOT NULL",)
         case "default":
-            return (f"{column} SET DEFAULT {after.default.native}" if after.default else f"{column} DROP DEFAULT",)
+            text = ddl.default_text(after, after.default, {}) if after.default is not None else None
+            return (f"{column} SET DEFAULT {text}" if text is not None else f"{column} DROP DEFAULT",)
         case "generated":
             if after.generated is None and before.generated is not None and before.generated.stored:
                 return (f"{column} DROP EXPRESSION",)
             same_kind = before.generated and after.generated and before.generated.stored == after.generated.stored
             if same_kind and after.generated and flavour.isdigit() and int(flavour) >= 17:
                 return (f"{column} SET EXPRESSION AS ({after.generated.expression})",)
-            return (f"{alter} DROP COLUMN {ddl.quote(before.name)}", f"{alter} ADD COLUMN {define(after)}")
+            return (f"{alter} DROP COLUMN {ddl.quote(before.name)}", f"{alter} ADD COLUMN {ddl.define(after)}")
         case "identity":
             return _identity_change(column, _identity(before), _identity(after))
         case "comment":
@@ -238,7 +209,7 @@ def _identity_change(column: str, before: Identity | None, after: Identity | Non
     if after is None:
         return (f"{column} DROP IDENTITY IF EXISTS",) if before is not None else ()
     if before is None:
-        return (f"{column} ADD GENERATED {_identity_text(after)}",)
+        return (f"{column} ADD {ddl.identity_text(after)}",)
     when = "ALWAYS" if after.always else "BY DEFAULT"
     return (f"{column} SET GENERATED {when} SET START WITH {after.start} SET INCREMENT BY {after.increment}",)
 
@@ -317,7 +288,7 @@ def _constraint(change: _OnTable, after: Schema) -> Rendered:
             return _of(change, ((forth,), (back,)))
         case c.AddKey() | c.DropKey():
             name = change.key.name
-            add = (f"{alter} ADD {_key(change.key, primary=change.primary)}",)
+            add = (f"{alter} ADD {ddl.key_text(change.key, primary=change.primary)}",)
             return _either(change, add, (f"{alter} DROP CONSTRAINT {quote(name)}",) if name else None)
         case c.AddForeignKey() | c.DropForeignKey():
             return _foreign(change, alter, after)
@@ -328,6 +299,8 @@ def _constraint(change: _OnTable, after: Schema) -> Rendered:
             if not made:
                 return Rendered(reason=f"PostgreSQL has no index of kind {change.index.kind}")
             drop = (f"DROP INDEX {named(change.namespace, change.index.name)}",)
+            if "exclude" in change.index.options:
+                drop = (f"{alter} DROP CONSTRAINT {quote(change.index.name)}",)
             hint = "; CREATE INDEX CONCURRENTLY, outside a transaction, lets them go on"
             reason = change.reason + (hint if isinstance(change, c.AddIndex) else "")
             return _either(change, made, drop, reason=reason)
@@ -347,22 +320,6 @@ def _either(
     return _of(change, (drop, add), blocking=blocking, reason=reason)
 
 
-def _columns(names: Sequence[str]) -> str:
-    return ", ".join(ddl.quote(name) for name in names)
-
-
-def _deferral(key: Key | ForeignKey) -> str:
-    if not key.deferrable:
-        return ""
-    return " DEFERRABLE INITIALLY DEFERRED" if key.initially_deferred else " DEFERRABLE"
-
-
-def _key(key: Key, *, primary: bool) -> str:
-    name = f"CONSTRAINT {ddl.quote(key.name)} " if key.name else ""
-    kind = "PRIMARY KEY" if primary else "UNIQUE" if key.nulls_distinct else "UNIQUE NULLS NOT DISTINCT"
-    return f"{name}{kind} ({_columns(key.columns)}){_deferral(key)}"
-
-
 def _plain(after: Schema, change: c.AddForeignKey | c.DropForeignKey | c.AddCheck | c.DropCheck) -> bool:
     """Return whether the table takes NOT VALID constraints (partitioned ones do not)."""
     try:
@@ -373,36 +330,28 @@ def _plain(after: Schema, change: c.AddForeignKey | c.DropForeignKey | c.AddChec
 
 def _foreign(change: c.AddForeignKey | c.DropForeignKey, alter: str, after: Schema) -> Rendered:
     key = change.key
-    name = f"CONSTRAINT {ddl.quote(key.name)} " if key.name else ""
-    text = f"{alter} ADD {name}FOREIGN KEY ({_columns(key.columns)}) REFERENCES {named(key.namespace or change.namespace, key.table)}"
-    text += f" ({_columns(key.referred)})" if key.referred else ""
-    text += " MATCH FULL" if key.match.lower() == "full" else ""
-    text += f" ON UPDATE {key.on_update.upper()}" if key.on_update != "no action" else ""
-    text += f" ON DELETE {key.on_delete.upper()}" if key.on_delete != "no action" else ""
-    text += _deferral(key)
-    return _two_steps(change, alter, text, key.name, stays=not key.validated, plain=_plain(after, change))
+    text = ddl.foreign_text(replace(key, validated=True), (key.namespace or change.namespace, key.table))
+    return _two_steps(change, f"{alter} ADD {text}", alter, stays=not key.validated, plain=_plain(after, change))
 
 
 def _check(change: c.AddCheck | c.DropCheck, alter: str, after: Schema) -> Rendered:
     check = change.check
-    name = f"CONSTRAINT {ddl.quote(check.name)} " if check.name else ""
-    text = f"{alter} ADD {name}CHECK ({check.expression})"
+    text = f"{alter} ADD {ddl.check_text(replace(check, validated=True))}"
     if not check.enforced:
-        drop = (f"{alter} DROP CONSTRAINT {ddl.quote(check.name)}",) if check.name else None
-        return _either(change, (f"{text} NOT ENFORCED",), drop)
-    return _two_steps(change, alter, text, check.name, stays=False, plain=_plain(after, change))
+        return _either(change, (text,), (f"{alter} DROP CONSTRAINT {ddl.quote(check.name)}",) if check.name else None)
+    return _two_steps(change, text, alter, stays=not check.validated, plain=_plain(after, change))
 
 
 def _two_steps(
     change: c.AddForeignKey | c.DropForeignKey | c.AddCheck | c.DropCheck,
-    alter: str,
     text: str,
-    name: str | None,
+    alter: str,
     *,
     stays: bool,
     plain: bool,
 ) -> Rendered:
     """Add a constraint without reading rows, then validate it under a lock that lets writers go on."""
+    name = change.check.name if isinstance(change, (c.AddCheck, c.DropCheck)) else change.key.name
     add = [text]
     reason = change.reason
     steps = bool(name) and plain and not stays

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Listed
 from dblens.engines.base import Rendered
 from dblens.engines.postgres import ddl
 from dblens.schema import changes as c
-from dblens.schema.model import Grant, Index, IndexPart, NamedType, Routine, Schema, Sequence, View
+from dblens.schema.model import Grant, Index, NamedType, Routine, Schema, Sequence, View
 from dblens.schema.types import Enum
 
 _Sql = tuple[str, ...]
@@ -126,24 +126,10 @@ def _grantee(grant: Grant) -> str:
 
 def create_type(type: NamedType) -> _Sql:
     """Render the creation of a named type with its comment."""
-    place = named(type.namespace, type.name)
+    place = (type.namespace, type.name)
     word = "DOMAIN" if type.kind == "domain" else "TYPE"
-    comment = (f"COMMENT ON {word} {place} IS {ddl.literal(type.comment)}",) if type.comment else ()
-    if type.kind == "enum":
-        return (f"CREATE TYPE {place} AS ENUM ({', '.join(ddl.literal(v) for v in type.values)})", *comment)
-    if type.kind == "domain":
-        words = [f"CREATE DOMAIN {place} AS {type.base}"]
-        if type.default is not None:
-            words.append(f"DEFAULT {type.default}")
-        if not type.nullable:
-            words.append("NOT NULL")
-        words += [f"{_constraint(x.name)}CHECK ({x.expression})" for x in type.checks]
-        return (" ".join(words), *comment)
-    return (type.source.rstrip().rstrip(";"), *comment) if type.source else ()
-
-
-def _constraint(name: str | None) -> str:
-    return f"CONSTRAINT {ddl.quote(name)} " if name else ""
+    comment = (f"COMMENT ON {word} {named(*place)} IS {ddl.literal(type.comment)}",) if type.comment else ()
+    return (ddl.type_text(type, place), *comment)
 
 
 def _drop_type(type: NamedType) -> str:
@@ -210,9 +196,7 @@ def _domain(place: str, before: NamedType, after: NamedType) -> _Sql:
     if before.nullable != after.nullable:
         found.append(f"{alter} {'DROP' if after.nullable else 'SET'} NOT NULL")
     found += [f"{alter} DROP CONSTRAINT {ddl.quote(x.name)}" for x in before.checks if x not in after.checks and x.name]
-    found += [
-        f"{alter} ADD {_constraint(x.name)}CHECK ({x.expression})" for x in after.checks if x not in before.checks
-    ]
+    found += [f"{alter} ADD {ddl.check_text(x)}" for x in after.checks if x not in before.checks]
     return tuple(found)
 
 
@@ -302,35 +286,10 @@ def create_index(namespace: str, table: str, index: Index) -> _Sql:
     """Render the creation of an index; nothing for a kind that PostgreSQL does not have."""
     if index.kind.lower() in _FOREIGN_KINDS or any(part.prefix for part in index.parts):
         return ()
-    words = [
-        f"CREATE {'UNIQUE ' if index.unique else ''}INDEX {ddl.quote(index.name)}",
-        f"ON {named(namespace, table)} USING {index.kind.lower()} ({', '.join(map(_part, index.parts))})",
-    ]
-    if index.include:
-        words.append(f"INCLUDE ({', '.join(map(ddl.quote, index.include))})")
-    if index.unique and not index.nulls_distinct:
-        words.append("NULLS NOT DISTINCT")
-    if index.options:
-        words.append(f"WITH ({', '.join(f'{k} = {ddl.literal(v)}' for k, v in sorted(index.options.items()))})")
-    if index.where:
-        words.append(f"WHERE {index.where}")
     comment = (
         (f"COMMENT ON INDEX {named(namespace, index.name)} IS {ddl.literal(index.comment)}",) if index.comment else ()
     )
-    return (" ".join(words), *comment)
-
-
-def _part(part: IndexPart) -> str:
-    words = [ddl.quote(part.column) if part.column is not None else f"({part.expression})"]
-    if part.collation:
-        words.append(f"COLLATE {ddl.quote(part.collation)}")
-    if part.opclass:
-        words.append(part.opclass)
-    if part.descending:
-        words.append("DESC")
-    if part.nulls_first is not None and part.nulls_first != part.descending:
-        words.append("NULLS FIRST" if part.nulls_first else "NULLS LAST")
-    return " ".join(words)
+    return (ddl.index_text((namespace, table), index), *comment)
 
 
 # ------------------------------------------------------------------------------------------------------------------ routines

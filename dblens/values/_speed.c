@@ -1,0 +1,912 @@
+/* Rows to bulk-load text, and rows to canonical texts, lines and digests: the loops that cost microseconds a row in Python.
+ *
+ * Optional. `speed.py` holds the same functions in Python, is the definition of what they do, and is asked for every value that is
+ * not of the plain kind handled here (huge integers, Decimal objects, odd timestamps, JSON beyond the usual): so the rare cases
+ * cannot differ, and the errors are worded once. Only the stable ABI of CPython 3.11 is used; the GIL stays held, because a
+ * batch takes about a millisecond and handing the lock over would cost more.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------------------------------------ buffer */
+
+typedef struct {
+    char *data;
+    Py_ssize_t size, room;
+} Buf;
+
+static int grow(Buf *b, Py_ssize_t more)
+{
+    if (more > PY_SSIZE_T_MAX / 4 - b->size) { PyErr_NoMemory(); return -1; }
+    Py_ssize_t room = (b->size + more) * 2 + 4096;
+    char *data = realloc(b->data, (size_t)room);
+    if (!data) { PyErr_NoMemory(); return -1; }
+    b->data = data;
+    b->room = room;
+    return 0;
+}
+
+#define NEED(b, n) do { if ((b)->room - (b)->size < (n) && grow((b), (n)) < 0) return -1; } while (0)
+
+static inline int put(Buf *b, const char *s, Py_ssize_t n)
+{
+    NEED(b, n);
+    memcpy(b->data + b->size, s, (size_t)n);
+    b->size += n;
+    return 0;
+}
+
+static inline int put1(Buf *b, char c)
+{
+    NEED(b, 1);
+    b->data[b->size++] = c;
+    return 0;
+}
+
+/* Each put_* below answers 0 for done, -1 for an exception set, 1 for "not plain: ask Python". */
+enum { DONE = 0, FAILED = -1, ASK = 1 };
+
+/* ----------------------------------------------------------------------------------------------------- numbers and hex */
+
+static int put_digits(Buf *b, unsigned long long u, int negative)
+{
+    char t[24], *p = t + sizeof t;
+    do { *--p = (char)('0' + u % 10); u /= 10; } while (u);
+    if (negative) *--p = '-';
+    return put(b, p, t + sizeof t - p);
+}
+
+static int put_int(Buf *b, PyObject *v)
+{
+    int over = 0;
+    long long n = PyLong_AsLongLongAndOverflow(v, &over);
+    if (over) return ASK;
+    if (n == -1 && PyErr_Occurred()) return FAILED;
+    return put_digits(b, n < 0 ? 0ULL - (unsigned long long)n : (unsigned long long)n, n < 0);
+}
+
+static int put_flag(Buf *b, PyObject *v)
+{
+    int over = 0;
+    if (!PyLong_Check(v)) return ASK;
+    long long n = PyLong_AsLongLongAndOverflow(v, &over);
+    return over || (n & ~1LL) ? ASK : put1(b, (char)('0' + n));
+}
+
+static inline int digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Any decimal spelling to plain digits: no exponent, no useless zeros, never -0. */
+static int put_plain(Buf *b, const char *s, Py_ssize_t n)
+{
+    const char *p = s, *end = s + n, *whole, *fraction = NULL;
+    int negative = 0;
+    Py_ssize_t nw, nf = 0, power = 0;
+    if (p < end && (*p == '-' || *p == '+')) negative = *p++ == '-';
+    for (whole = p; p < end && digit(*p); p++) ;
+    nw = p - whole;
+    if (p < end && *p == '.') {
+        for (fraction = ++p; p < end && digit(*p); p++) ;
+        nf = p - fraction;
+    }
+    if (nw + nf == 0) return ASK;
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        int minus = 0;
+        if (++p < end && (*p == '-' || *p == '+')) minus = *p++ == '-';
+        if (p == end) return ASK;
+        for (; p < end && digit(*p); p++)
+            if ((power = power * 10 + (*p - '0')) > 999) return ASK;
+        if (minus) power = -power;
+    }
+    if (p != end) return ASK;
+    Py_ssize_t point = nw + power, first = 0, last = nw + nf - 1, k;
+#define DIGIT(k) ((k) < 0 || (k) >= nw + nf ? '0' : (k) < nw ? whole[k] : fraction[(k) - nw])
+    while (first <= last && DIGIT(first) == '0') first++;
+    if (first > last) return put1(b, '0');
+    while (DIGIT(last) == '0') last--;
+    NEED(b, nw + nf + (power < 0 ? -power : power) + 4);
+    char *o = b->data + b->size;
+    if (negative) *o++ = '-';
+    if (first >= point) *o++ = '0';
+    for (k = first; k < point; k++) *o++ = DIGIT(k);
+    if (last >= point) {
+        *o++ = '.';
+        for (k = point; k <= last; k++) *o++ = DIGIT(k);
+    }
+#undef DIGIT
+    b->size = o - b->data;
+    return DONE;
+}
+
+/* Decimals of up to 15 digits map one to one to doubles, so n / 10^k == x proves that n, k are x's shortest digits. */
+static int put_short(Buf *b, double x, int dot_zero)
+{
+    static const double tens[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
+    double y = x < 0 ? -x : x;
+    if (!(y < 1e15) || y < 1e-4) return ASK; /* repr writes smaller ones, and 0 of either sign, its own way */
+    for (int k = 0; k <= 6; k++) {
+        double scaled = y * tens[k] + 0.5;
+        if (scaled >= 1e15) return ASK;
+        unsigned long long n = (unsigned long long)scaled;
+        if ((double)n / tens[k] != y) continue;
+        unsigned long long unit = (unsigned long long)tens[k];
+        if (put_digits(b, n / unit, x < 0) < 0) return FAILED;
+        if (k == 0) return dot_zero ? put(b, ".0", 2) : DONE;
+        NEED(b, 8);
+        b->data[b->size] = '.';
+        n %= unit;
+        for (int i = k; i > 0; i--, n /= 10) b->data[b->size + i] = (char)('0' + n % 10);
+        b->size += k + 1;
+        return DONE;
+    }
+    return ASK;
+}
+
+static int put_repr(Buf *b, double x, int canonical)
+{
+    if (x - x != 0) return ASK; /* NaN and infinities */
+    int done = put_short(b, x, !canonical);
+    if (done != ASK) return done;
+    if (canonical && x == 0) return ASK;
+    char *text = PyOS_double_to_string(x, 'r', 0, canonical ? 0 : Py_DTSF_ADD_DOT_0, NULL);
+    if (!text) return FAILED;
+    done = canonical ? put_plain(b, text, (Py_ssize_t)strlen(text)) : put(b, text, (Py_ssize_t)strlen(text));
+    PyMem_Free(text);
+    return done;
+}
+
+static int put_hex(Buf *b, const char *s, Py_ssize_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    if (n > PY_SSIZE_T_MAX / 4) { PyErr_NoMemory(); return FAILED; }
+    NEED(b, 2 * n);
+    char *o = b->data + b->size;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        *o++ = hex[(unsigned char)s[i] >> 4];
+        *o++ = hex[s[i] & 15];
+    }
+    b->size += 2 * n;
+    return DONE;
+}
+
+/* ---------------------------------------------------------------------------------------------------- bulk-load text */
+
+static const char ESCAPE[256] = {['\\'] = '\\', ['\t'] = 't', ['\n'] = 'n', ['\r'] = 'r', [0] = '0'};
+
+static int put_escaped(Buf *b, const char *s, Py_ssize_t n, int mysql)
+{
+    if (n > PY_SSIZE_T_MAX / 4) { PyErr_NoMemory(); return FAILED; }
+    NEED(b, 2 * n);
+    char *o = b->data + b->size;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        char c = ESCAPE[(unsigned char)s[i]];
+        if (!c) { *o++ = s[i]; continue; }
+        if (c == '0' && !mysql) return ASK;
+        *o++ = '\\';
+        *o++ = c;
+    }
+    b->size = o - b->data;
+    return DONE;
+}
+
+/* Octets of a str (UTF-8) or bytes object: 0 found, -1 exception (lone surrogate), 1 neither. */
+static int view(PyObject *v, const char **s, Py_ssize_t *n)
+{
+    if (PyUnicode_Check(v)) return (*s = PyUnicode_AsUTF8AndSize(v, n)) ? DONE : FAILED;
+    if (PyBytes_Check(v)) return PyBytes_AsStringAndSize(v, (char **)s, n);
+    return ASK;
+}
+
+static int encode_value(Buf *b, char kind, PyObject *v, int mysql)
+{
+    const char *s;
+    Py_ssize_t n;
+    int found;
+    switch (kind) {
+    case 'i': return PyLong_Check(v) ? put_int(b, v) : ASK;
+    case 'f': return PyFloat_Check(v) ? put_repr(b, PyFloat_AsDouble(v), 0) : ASK;
+    case 'v': return put_flag(b, v);
+    case 's': if (!PyUnicode_Check(v)) return ASK; break;
+    case 'r': if (!PyBytes_Check(v)) return ASK; break;
+    case 't': return (found = view(v, &s, &n)) ? found : put(b, s, n);
+    case 'b':
+        if (!PyBytes_Check(v)) return ASK;
+        if (PyBytes_AsStringAndSize(v, (char **)&s, &n) < 0 || (!mysql && put(b, "\\\\x", 3) < 0)) return FAILED;
+        return put_hex(b, s, n);
+    case 'n':
+        if (PyLong_Check(v)) return put_int(b, v);
+        if (PyFloat_Check(v)) return put_repr(b, PyFloat_AsDouble(v), 0);
+    }
+    return (found = view(v, &s, &n)) ? found : put_escaped(b, s, n, mysql);
+}
+
+/* -------------------------------------------------------------------------------------------------------------- JSON */
+
+typedef struct { Py_ssize_t at, size, key; } Member; /* "key":value in the buffer, and the length of the key's text */
+typedef struct { const char *p, *end; Buf *out; Member *members; Py_ssize_t used, room; } Json;
+
+static const char *sort_base; /* qsort passes no context; the GIL is held */
+
+static int key_order(const Member *x, const Member *y)
+{
+    Py_ssize_t n = x->key < y->key ? x->key : y->key;
+    int order = memcmp(sort_base + x->at + 1, sort_base + y->at + 1, (size_t)n);
+    return order ? order : (x->key > y->key) - (x->key < y->key);
+}
+
+static int by_key(const void *x, const void *y)
+{
+    const Member *a = x, *b = y;
+    int order = key_order(a, b);
+    return order ? order : (a->at > b->at) - (a->at < b->at);
+}
+
+static inline void space(Json *j)
+{
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\t' || *j->p == '\r')) j->p++;
+}
+
+static long hex4(const char *p, const char *end)
+{
+    long u = 0;
+    if (end - p < 4) return -1;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        int h = digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (h < 0) return -1;
+        u = u * 16 + h;
+    }
+    return u;
+}
+
+static int json_string(Json *j)
+{
+    Buf *b = j->out;
+    const char *p = j->p + 1, *end = j->end, *run;
+    if (put1(b, '"') < 0) return FAILED;
+    for (;;) {
+        for (run = p; p < end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20; p++) ;
+        if (put(b, run, p - run) < 0) return FAILED;
+        if (p == end || (unsigned char)*p < 0x20) return ASK;
+        if (*p == '"') break;
+        if (++p == end) return ASK;
+        char c = *p++;
+        if (strchr("\"\\bfnrt", c) && c) {
+            if (put1(b, '\\') < 0 || put1(b, c) < 0) return FAILED;
+        } else if (c == '/') {
+            if (put1(b, '/') < 0) return FAILED;
+        } else if (c == 'u') {
+            long u = hex4(p, end);
+            if (u < 0) return ASK;
+            p += 4;
+            if (u >= 0xD800 && u < 0xE000) { /* a pair, or else Python's word on it */
+                long low = u < 0xDC00 && end - p >= 6 && p[0] == '\\' && p[1] == 'u' ? hex4(p + 2, end) : -1;
+                if (low < 0xDC00 || low > 0xDFFF) return ASK;
+                u = 0x10000 + ((u - 0xD800) << 10) + (low - 0xDC00);
+                p += 6;
+            }
+            char t[8];
+            int n = 0;
+            if (u < 0x20 || u == '"' || u == '\\') {
+                const char *at = strchr("\bb\ff\nn\rr\tt\"\"\\\\", (int)u);
+                t[n++] = '\\';
+                if (u && at) t[n++] = u == '"' || u == '\\' ? (char)u : at[1];
+                else { memcpy(t + 1, "u00", 3); t[4] = (char)('0' + (u >> 4)); t[5] = "0123456789abcdef"[u & 15]; n = 6; }
+            } else if (u < 0x80) t[n++] = (char)u;
+            else if (u < 0x800) { t[n++] = (char)(0xC0 | u >> 6); t[n++] = (char)(0x80 | (u & 63)); }
+            else if (u < 0x10000) {
+                t[n++] = (char)(0xE0 | u >> 12); t[n++] = (char)(0x80 | (u >> 6 & 63)); t[n++] = (char)(0x80 | (u & 63));
+            } else {
+                t[n++] = (char)(0xF0 | u >> 18); t[n++] = (char)(0x80 | (u >> 12 & 63));
+                t[n++] = (char)(0x80 | (u >> 6 & 63)); t[n++] = (char)(0x80 | (u & 63));
+            }
+            if (put(b, t, n) < 0) return FAILED;
+        } else return ASK;
+    }
+    j->p = p + 1;
+    return put1(b, '"');
+}
+
+static int json_number(Json *j)
+{
+    const char *start = j->p, *p = j->p;
+    if (*p == '-') p++;
+    if (p < j->end && *p == '0') p++;
+    else { if (p == j->end || !digit(*p)) return ASK; while (p < j->end && digit(*p)) p++; }
+    if (p < j->end && *p == '.') {
+        if (++p == j->end || !digit(*p)) return ASK;
+        while (p < j->end && digit(*p)) p++;
+    }
+    if (p < j->end && (*p == 'e' || *p == 'E'))
+        for (p++; p < j->end && (digit(*p) || *p == '-' || *p == '+'); p++) ;
+    j->p = p;
+    return put_plain(j->out, start, p - start);
+}
+
+static int json_value(Json *j, int depth);
+
+static int json_object(Json *j, int depth)
+{
+    Buf *b = j->out;
+    Py_ssize_t base = j->used, start, i, n;
+    int sorted = 1, done;
+    if (put1(b, '{') < 0) return FAILED;
+    start = b->size;
+    j->p++;
+    for (space(j); j->p < j->end && *j->p != '}'; space(j)) {
+        if (j->used > base) {
+            if (*j->p++ != ',') return ASK;
+            space(j);
+        }
+        if (j->p == j->end || *j->p != '"') return ASK;
+        Member m = {b->size, 0, 0};
+        if ((done = json_string(j))) return done;
+        m.key = b->size - m.at - 2;
+        /* An escape sorts where the character does not stand: Python sorts such keys. */
+        if (memchr(b->data + m.at, '\\', (size_t)m.key + 1)) return ASK;
+        space(j);
+        if (j->p == j->end || *j->p++ != ':') return ASK;
+        if (put1(b, ':') < 0) return FAILED;
+        if ((done = json_value(j, depth + 1))) return done;
+        m.size = b->size - m.at;
+        if (j->used == j->room) {
+            Py_ssize_t room = j->room * 2 + 32;
+            Member *members = realloc(j->members, (size_t)room * sizeof(Member));
+            if (!members) { PyErr_NoMemory(); return FAILED; }
+            j->members = members;
+            j->room = room;
+        }
+        sort_base = b->data;
+        if (j->used > base && key_order(&j->members[j->used - 1], &m) >= 0) sorted = 0;
+        j->members[j->used++] = m;
+        if (put1(b, ',') < 0) return FAILED;
+    }
+    if (j->p == j->end) return ASK;
+    j->p++;
+    if ((n = j->used - base)) b->size--; /* the last comma */
+    j->used = base;
+    if (sorted) return put1(b, '}');
+    Member *m = j->members + base;
+    Py_ssize_t total = b->size - start;
+    char *copy = malloc((size_t)total + 1), *o;
+    if (!copy) { PyErr_NoMemory(); return FAILED; }
+    sort_base = b->data;
+    qsort(m, (size_t)n, sizeof(Member), by_key);
+    for (i = 0, o = copy; i < n; i++) {
+        if (i + 1 < n && key_order(&m[i], &m[i + 1]) == 0) continue; /* the last duplicate wins */
+        if (o > copy) *o++ = ',';
+        memcpy(o, b->data + m[i].at, (size_t)m[i].size);
+        o += m[i].size;
+    }
+    memcpy(b->data + start, copy, (size_t)(o - copy));
+    b->size = start + (o - copy);
+    free(copy);
+    return put1(b, '}');
+}
+
+static int json_array(Json *j, int depth)
+{
+    int done, first = 1;
+    if (put1(j->out, '[') < 0) return FAILED;
+    j->p++;
+    for (space(j); j->p < j->end && *j->p != ']'; space(j), first = 0) {
+        if (!first && (*j->p++ != ',' || put1(j->out, ',') < 0)) return PyErr_Occurred() ? FAILED : ASK;
+        if ((done = json_value(j, depth + 1))) return done;
+    }
+    if (j->p == j->end) return ASK;
+    j->p++;
+    return put1(j->out, ']');
+}
+
+static int json_word(Json *j, const char *word, Py_ssize_t n)
+{
+    if (j->end - j->p < n || memcmp(j->p, word, (size_t)n)) return ASK;
+    j->p += n;
+    return put(j->out, word, n);
+}
+
+static int json_value(Json *j, int depth)
+{
+    space(j);
+    if (j->p == j->end || depth > 64) return ASK;
+    switch (*j->p) {
+    case '"': return json_string(j);
+    case '{': return json_object(j, depth);
+    case '[': return json_array(j, depth);
+    case 't': return json_word(j, "true", 4);
+    case 'f': return json_word(j, "false", 5);
+    case 'n': return json_word(j, "null", 4);
+    }
+    return *j->p == '-' || digit(*j->p) ? json_number(j) : ASK;
+}
+
+static int put_json(Buf *b, const char *s, Py_ssize_t n)
+{
+    Py_ssize_t start = b->size;
+    Json j = {s, s + n, b, NULL, 0, 0};
+    int done = json_value(&j, 0);
+    if (done == DONE) {
+        space(&j);
+        if (j.p != j.end) done = ASK;
+    }
+    free(j.members);
+    if (done == ASK) b->size = start;
+    return done;
+}
+
+/* --------------------------------------------------------------------------------------------------- canonical texts */
+
+/* HH:MM:SS[.f] without the fraction's useless zeros; `end` is the end of the text. */
+static int clock_text(Buf *b, const char *p, const char *end)
+{
+    if (end - p < 8 || p[2] != ':' || p[5] != ':') return ASK;
+    for (int i = 0; i < 8; i++) if (i != 2 && i != 5 && !digit(p[i])) return ASK;
+    const char *q = p + 8;
+    if (q < end) {
+        if (*q++ != '.' || q == end) return ASK;
+        for (; q < end; q++) if (!digit(*q)) return ASK;
+        while (end[-1] == '0') end--;
+        if (end[-1] == '.') end--;
+    }
+    return put(b, p, end - p);
+}
+
+static int put_timestamp(Buf *b, const char *s, Py_ssize_t n)
+{
+    if (n < 19 || s[4] != '-' || s[7] != '-' || (s[10] != ' ' && s[10] != 'T')) return ASK;
+    for (int i = 0; i < 10; i++) if (i != 4 && i != 7 && !digit(s[i])) return ASK;
+    Py_ssize_t start = b->size;
+    if (put(b, s, 10) < 0 || put1(b, ' ') < 0) return FAILED;
+    int done = clock_text(b, s + 11, s + n - (s[n - 1] == 'Z'));
+    if (done == ASK) b->size = start;
+    return done;
+}
+
+static int put_time(Buf *b, const char *s, Py_ssize_t n)
+{
+    if (n && *s == '-') {
+        if (put1(b, '-') < 0) return FAILED;
+        int done = clock_text(b, s + 1, s + n);
+        if (done == ASK) b->size--;
+        return done;
+    }
+    return clock_text(b, s, s + n);
+}
+
+static int put_double(Buf *b, const char *s, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) if (!digit(s[i]) && !memchr("+-.eE", s[i], 5)) return ASK;
+    if (n == 0) return ASK;
+    double x = PyOS_string_to_double(s, NULL, PyExc_ValueError);
+    return x == -1.0 && PyErr_Occurred() ? FAILED : put_repr(b, x, 1);
+}
+
+/* Octets of a str or bytes object whose octets must be UTF-8; `*owner` keeps a checked copy alive. */
+static int checked(PyObject *v, const char **s, Py_ssize_t *n, PyObject **owner)
+{
+    int found = view(v, s, n);
+    if (found || PyUnicode_Check(v)) return found;
+    for (Py_ssize_t i = 0; i < *n; i++)
+        if ((*s)[i] & 0x80) {
+            if (!(*owner = PyUnicode_FromStringAndSize(*s, *n))) return FAILED;
+            return view(*owner, s, n);
+        }
+    return DONE;
+}
+
+static int canonical_value(Buf *b, char kind, PyObject *v)
+{
+    const char *s = NULL;
+    Py_ssize_t n = 0;
+    PyObject *owner = NULL;
+    int found;
+    switch (kind) {
+    case 'i': return PyLong_Check(v) ? put_int(b, v) : ASK;
+    case 'v': return put_flag(b, v);
+    case 's': if (!PyUnicode_Check(v)) return ASK; break;
+    case 'r': if (!PyBytes_Check(v)) return ASK; break;
+    case 't': break;
+    case 'f':
+    case 'd':
+        if (PyFloat_Check(v)) {
+            double x = PyFloat_AsDouble(v);
+            return x == 0 && kind == 'd' ? put1(b, '0') : put_repr(b, x, 1);
+        }
+        if (kind == 'd' && PyLong_Check(v)) return put_int(b, v);
+        if ((found = view(v, &s, &n))) return found;
+        return kind == 'd' ? put_plain(b, s, n) : put_double(b, s, n);
+    case 'b':
+        if (!PyBytes_Check(v)) return ASK;
+        return PyBytes_AsStringAndSize(v, (char **)&s, &n) < 0 ? FAILED : put_hex(b, s, n);
+    case 'z': return (found = view(v, &s, &n)) ? found : put_timestamp(b, s, n);
+    case 'k': return (found = view(v, &s, &n)) ? found : put_time(b, s, n);
+    case 'j':
+        found = checked(v, &s, &n, &owner);
+        if (!found) found = put_json(b, s, n);
+        Py_XDECREF(owner);
+        return found;
+    case 'y': {
+        char tag[2] = {PyLong_Check(v) ? 'i' : PyFloat_Check(v) ? 'r' : PyUnicode_Check(v) ? 't' : PyBytes_Check(v) ? 'b' : 0, ':'};
+        if (!tag[0]) return ASK;
+        if (put(b, tag, 2) < 0) return FAILED;
+        found = canonical_value(b, tag[0] == 'r' ? 'f' : tag[0], v);
+        if (found == ASK) b->size -= 2;
+        return found;
+    }
+    }
+    return (found = view(v, &s, &n)) ? found : put(b, s, n);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- SHA-256 */
+
+static const uint32_t K[64] __attribute__((aligned(16))) = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+static inline uint32_t be32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+#define ROR(x, n) ((x) >> (n) | (x) << (32 - (n)))
+
+static void blocks_portable(uint32_t *h, const unsigned char *p, size_t count)
+{
+    for (; count; count--, p += 64) {
+        uint32_t w[64], s[8];
+        int i;
+        for (i = 0; i < 16; i++) w[i] = be32(p + 4 * i);
+        for (; i < 64; i++) {
+            uint32_t a = w[i - 15], b = w[i - 2];
+            w[i] = w[i - 16] + w[i - 7] + (ROR(a, 7) ^ ROR(a, 18) ^ a >> 3) + (ROR(b, 17) ^ ROR(b, 19) ^ b >> 10);
+        }
+        memcpy(s, h, sizeof s);
+        for (i = 0; i < 64; i++) {
+            uint32_t e = s[4], a = s[0];
+            uint32_t x = s[7] + (ROR(e, 6) ^ ROR(e, 11) ^ ROR(e, 25)) + (s[6] ^ (e & (s[5] ^ s[6]))) + K[i] + w[i];
+            uint32_t y = (ROR(a, 2) ^ ROR(a, 13) ^ ROR(a, 22)) + ((a & s[1]) | (s[2] & (a | s[1])));
+            memmove(s + 1, s, 7 * sizeof *s);
+            s[4] += x;
+            s[0] = x + y;
+        }
+        for (i = 0; i < 8; i++) h[i] += s[i];
+    }
+}
+
+static void (*blocks)(uint32_t *, const unsigned char *, size_t) = blocks_portable;
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+__attribute__((target("sha,ssse3,sse4.1"))) static void blocks_sha_ni(uint32_t *h, const unsigned char *p, size_t count)
+{
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+    __m128i dcba = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xB1);
+    __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1B);
+    __m128i abef = _mm_alignr_epi8(dcba, hgfe, 8), cdgh = _mm_blend_epi16(hgfe, dcba, 0xF0);
+    for (; count; count--, p += 64) {
+        __m128i w[4], old0 = abef, old1 = cdgh, m;
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            if (i < 4) w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), swap);
+            else {
+                __m128i *a = &w[i & 3], *d = &w[(i + 3) & 3];
+                m = _mm_add_epi32(_mm_sha256msg1_epu32(*a, w[(i + 1) & 3]), _mm_alignr_epi8(*d, w[(i + 2) & 3], 4));
+                *a = _mm_sha256msg2_epu32(m, *d);
+            }
+            m = _mm_add_epi32(w[i & 3], _mm_load_si128((const __m128i *)(K + 4 * i)));
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, m);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(m, 0x0E));
+        }
+        abef = _mm_add_epi32(abef, old0);
+        cdgh = _mm_add_epi32(cdgh, old1);
+    }
+    abef = _mm_shuffle_epi32(abef, 0x1B);
+    cdgh = _mm_shuffle_epi32(cdgh, 0xB1);
+    _mm_storeu_si128((__m128i *)h, _mm_blend_epi16(abef, cdgh, 0xF0));
+    _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(cdgh, abef, 8));
+}
+
+static int have_sha_ni(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSSE3) || !(c & bit_SSE4_1)) return 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29);
+}
+#define choose_blocks() (blocks = have_sha_ni() ? blocks_sha_ni : blocks_portable)
+#else
+#define choose_blocks() (blocks)
+#endif
+
+typedef struct { uint64_t lane0, lane1; } Digest;
+
+static Digest digest(const char *data, Py_ssize_t n)
+{
+    uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    const unsigned char *p = (const unsigned char *)data;
+    unsigned char tail[128] = {0};
+    size_t whole = (size_t)n / 64, rest = (size_t)n % 64, size = rest < 56 ? 64 : 128;
+    uint64_t bits = (uint64_t)n * 8;
+    if (n) {
+        blocks(h, p, whole);
+        memcpy(tail, p + whole * 64, rest);
+    }
+    tail[rest] = 0x80;
+    for (int i = 0; i < 8; i++) tail[size - 1 - i] = (unsigned char)(bits >> 8 * i);
+    blocks(h, tail, size / 64);
+    return (Digest){(uint64_t)h[0] << 32 | h[1], (uint64_t)h[2] << 32 | h[3]};
+}
+
+/* ----------------------------------------------------------------------------------------------------------- module */
+
+typedef struct { PyObject *encode, *canonical; } State; /* speed.py's functions for a single value */
+
+static int ask(PyObject *function, Buf *b, const char *format, int which, int kind, PyObject *v)
+{
+    if (!function) { PyErr_SetString(PyExc_RuntimeError, "dblens.values._speed is for dblens.values.speed only"); return -1; }
+    char *s;
+    Py_ssize_t n;
+    PyObject *text = PyObject_CallFunction(function, format, which, kind, v);
+    int done = text ? PyBytes_AsStringAndSize(text, &s, &n) : -1;
+    if (done == 0) done = put(b, s, n);
+    Py_XDECREF(text);
+    return done;
+}
+
+typedef struct { PyObject *rows; Py_ssize_t count, width; const char *kinds; } Batch;
+
+static int open_batch(Batch *t, PyObject *rows, const char *kinds, Py_ssize_t width, const char *known)
+{
+    for (Py_ssize_t i = 0; i < width; i++)
+        if (!kinds[i] || !strchr(known, kinds[i])) {
+            PyErr_Format(PyExc_ValueError, "unknown kind of column: %d", kinds[i]);
+            return -1;
+        }
+    t->kinds = kinds;
+    t->width = width;
+    t->rows = PySequence_List(rows); /* a private list: a callback cannot shorten it under our feet */
+    t->count = t->rows ? PyList_Size(t->rows) : 0;
+    return t->rows ? 0 : -1;
+}
+
+static PyObject *batch_row(Batch *t, Py_ssize_t i)
+{
+    PyObject *row = PySequence_Tuple(PyList_GetItem(t->rows, i)); /* a tuple is itself */
+    if (row && PyTuple_Size(row) != t->width) {
+        PyErr_Format(PyExc_ValueError, "a row of %zd values for %zd columns", PyTuple_Size(row), t->width);
+        Py_CLEAR(row);
+    }
+    return row;
+}
+
+#define ENCODE_KINDS "ifsbrtnv"
+#define CANONICAL_KINDS "ifsrtbdzkyvj"
+
+static PyObject *encode_rows(PyObject *module, PyObject *args)
+{
+    State *state = PyModule_GetState(module);
+    PyObject *rows, *result = NULL;
+    const char *kinds, *dialect;
+    Py_ssize_t width;
+    Batch t;
+    Buf b = {NULL, 0, 0};
+    if (!PyArg_ParseTuple(args, "Oy#s:encode_rows", &rows, &kinds, &width, &dialect)) return NULL;
+    int mysql = strcmp(dialect, "mytext") == 0;
+    if (!mysql && strcmp(dialect, "pgtext")) return PyErr_Format(PyExc_ValueError, "unknown dialect: %s", dialect);
+    if (open_batch(&t, rows, kinds, width, ENCODE_KINDS) < 0) return NULL;
+    for (Py_ssize_t r = 0; r < t.count; r++) {
+        PyObject *row = batch_row(&t, r);
+        int done = row ? DONE : FAILED;
+        for (Py_ssize_t c = 0; done == DONE && c < width; c++) {
+            PyObject *v = PyTuple_GetItem(row, c);
+            if (c && (done = put1(&b, '\t'))) break;
+            if (v == Py_None) { done = put(&b, "\\N", 2); continue; }
+            Py_ssize_t start = b.size;
+            done = encode_value(&b, kinds[c], v, mysql);
+            if (done == ASK) {
+                b.size = start;
+                done = ask(state->encode, &b, "iiO", mysql, kinds[c], v);
+            }
+        }
+        Py_XDECREF(row);
+        if (done != DONE || put1(&b, '\n') < 0) goto out;
+    }
+    result = PyBytes_FromStringAndSize(b.data, b.size);
+out:
+    free(b.data);
+    Py_DECREF(t.rows);
+    return result;
+}
+
+static int render(State *state, Buf *b, char kind, PyObject *v)
+{
+    Py_ssize_t start = b->size;
+    int done = canonical_value(b, kind, v);
+    if (done != ASK) return done;
+    b->size = start;
+    return ask(state->canonical, b, "iiO", 0, kind, v);
+}
+
+/* Append `<octets>:<text>`. The length is known only afterwards, so the text moves down to its prefix. */
+static int put_field(State *state, Buf *b, char kind, PyObject *v)
+{
+    if (v == Py_None) return put1(b, '-');
+    Py_ssize_t start = b->size, n;
+    char prefix[24], *p = prefix + sizeof prefix;
+    NEED(b, 24);
+    b->size += 24;
+    if (render(state, b, kind, v) < 0) return FAILED;
+    n = b->size - start - 24;
+    *--p = ':';
+    Py_ssize_t u = n;
+    do { *--p = (char)('0' + u % 10); u /= 10; } while (u);
+    Py_ssize_t head = prefix + sizeof prefix - p;
+    memcpy(b->data + start, p, (size_t)head);
+    memmove(b->data + start + head, b->data + start + 24, (size_t)n);
+    b->size = start + head + n;
+    return DONE;
+}
+
+/* Add digests to the sums, 4,096 triples (count, first lane, second lane) of unsigned 64-bit integers; return how many. */
+static PyObject *add_all(const Digest *found, Py_ssize_t count, PyObject *lanes)
+{
+    Py_buffer sums;
+    if (PyObject_GetBuffer(lanes, &sums, PyBUF_WRITABLE) < 0) return NULL;
+    int fits = sums.len == 3 * 4096 * 8 && (uintptr_t)sums.buf % 8 == 0;
+    if (!fits) PyErr_SetString(PyExc_ValueError, "sums are 4096 triples of unsigned 64-bit integers");
+    for (Py_ssize_t i = 0; fits && i < count; i++) {
+        uint64_t *sum = (uint64_t *)sums.buf + 3 * (found[i].lane0 >> 52);
+        sum[0] += 1;
+        sum[1] += found[i].lane0;
+        sum[2] += found[i].lane1;
+    }
+    PyBuffer_Release(&sums);
+    return fits ? PyLong_FromSsize_t(count) : NULL;
+}
+
+static PyObject *digest_rows(PyObject *module, PyObject *args)
+{
+    State *state = PyModule_GetState(module);
+    PyObject *rows, *lanes, *result = NULL;
+    const char *kinds;
+    Py_ssize_t width, r = 0;
+    Batch t;
+    Buf b = {NULL, 0, 0};
+    if (!PyArg_ParseTuple(args, "Oy#O:digest_rows", &rows, &kinds, &width, &lanes)) return NULL;
+    if (open_batch(&t, rows, kinds, width, CANONICAL_KINDS) < 0) return NULL;
+    Digest *found = malloc((size_t)t.count * sizeof *found + 1);
+    if (!found) PyErr_NoMemory();
+    for (; found && r < t.count; r++) {
+        PyObject *row = batch_row(&t, r);
+        int done = row ? DONE : FAILED;
+        b.size = 0;
+        for (Py_ssize_t c = 0; done == DONE && c < width; c++)
+            done = put_field(state, &b, kinds[c], PyTuple_GetItem(row, c));
+        Py_XDECREF(row);
+        if (done != DONE) break;
+        found[r] = digest(b.data, b.size);
+    }
+    if (found && r == t.count) result = add_all(found, t.count, lanes);
+    free(found);
+    free(b.data);
+    Py_DECREF(t.rows);
+    return result;
+}
+
+static PyObject *digest_lines(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *given, *lanes, *lines, *result = NULL;
+    if (!PyArg_ParseTuple(args, "OO:digest_lines", &given, &lanes)) return NULL;
+    if (!(lines = PySequence_List(given))) return NULL;
+    Py_ssize_t count = PyList_Size(lines), i = 0;
+    Digest *found = malloc((size_t)count * sizeof *found + 1);
+    if (!found) PyErr_NoMemory();
+    for (; found && i < count; i++) {
+        Py_buffer line;
+        if (PyObject_GetBuffer(PyList_GetItem(lines, i), &line, PyBUF_SIMPLE) < 0) break;
+        found[i] = digest(line.buf, line.len);
+        PyBuffer_Release(&line);
+    }
+    if (found && i == count) result = add_all(found, count, lanes);
+    free(found);
+    Py_DECREF(lines);
+    return result;
+}
+
+static PyObject *render_rows(PyObject *module, PyObject *args)
+{
+    State *state = PyModule_GetState(module);
+    PyObject *rows, *result = NULL;
+    const char *kinds;
+    Py_ssize_t width;
+    Batch t;
+    Buf b = {NULL, 0, 0};
+    if (!PyArg_ParseTuple(args, "Oy#:render_rows", &rows, &kinds, &width)) return NULL;
+    if (open_batch(&t, rows, kinds, width, CANONICAL_KINDS) < 0) return NULL;
+    if (!(result = PyList_New(t.count))) goto out;
+    for (Py_ssize_t r = 0; r < t.count; r++) {
+        PyObject *row = batch_row(&t, r), *texts = row ? PyTuple_New(width) : NULL;
+        int done = texts && PyList_SetItem(result, r, texts) == 0 ? DONE : FAILED; /* the list owns it now */
+        for (Py_ssize_t c = 0; done == DONE && c < width; c++) {
+            PyObject *v = PyTuple_GetItem(row, c), *text;
+            b.size = 0;
+            if (v == Py_None) { Py_INCREF(v); text = v; }
+            else text = render(state, &b, kinds[c], v) < 0 ? NULL : PyBytes_FromStringAndSize(b.data, b.size);
+            done = text && PyTuple_SetItem(texts, c, text) == 0 ? DONE : FAILED;
+        }
+        Py_XDECREF(row);
+        if (done != DONE) { Py_CLEAR(result); break; }
+    }
+out:
+    free(b.data);
+    Py_DECREF(t.rows);
+    return result;
+}
+
+static PyObject *bind(PyObject *module, PyObject *args)
+{
+    State *state = PyModule_GetState(module);
+    PyObject *encode, *canonical;
+    if (!PyArg_ParseTuple(args, "OO:bind", &encode, &canonical)) return NULL;
+    Py_INCREF(encode);
+    Py_XDECREF(state->encode);
+    state->encode = encode;
+    Py_INCREF(canonical);
+    Py_XDECREF(state->canonical);
+    state->canonical = canonical;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sha_ni(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int wanted = -1;
+    if (!PyArg_ParseTuple(args, "|p:sha_ni", &wanted)) return NULL;
+    if (wanted >= 0) {
+        blocks = blocks_portable;
+        if (wanted) (void)choose_blocks();
+    }
+    return PyBool_FromLong(blocks != blocks_portable);
+}
+
+static PyMethodDef methods[] = {
+    {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, dialect) -> bytes"},
+    {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, lanes) -> int"},
+    {"digest_lines", digest_lines, METH_VARARGS, "digest_lines(lines, lanes) -> int"},
+    {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds) -> list"},
+    {"bind", bind, METH_VARARGS, "bind(encode, canonical): the functions asked for values that are not plain"},
+    {"sha_ni", sha_ni, METH_VARARGS, "sha_ni([wanted]) -> bool: switch and tell whether the processor's SHA is used"},
+    {NULL, NULL, 0, NULL}};
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->encode);
+    Py_VISIT(state->canonical);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->encode);
+    Py_CLEAR(state->canonical);
+    return 0;
+}
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_speed", NULL, sizeof(State), methods, NULL, traverse, clear, NULL};
+
+PyMODINIT_FUNC PyInit__speed(void)
+{
+    (void)choose_blocks();
+    return PyModule_Create(&definition);
+}

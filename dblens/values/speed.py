@@ -1,0 +1,328 @@
+r"""Whole batches of driver rows to load text, canonical texts and digests: in C where it was built, in Python otherwise.
+
+The Python functions here define the result; `_speed.c` does the same about ten times faster and asks `_encode` and `_canonical` for every
+value out of the ordinary. `DBLENS_PURE=1` in the environment keeps to Python. A column's kind is one octet of `kinds`; every
+kind takes None (NULL). ValueError for a value that its kind cannot hold, for a row of another width, for an unknown kind; nothing is
+added to the sums then.
+
+| kind | takes | `encode_rows` writes | `digest_rows`, `render_rows` give |
+|---|---|---|---|
+| i | int, bool | digits | digits |
+| f | float; int that is a double; to render also its text | `repr`, `NaN`, `Infinity` (not in mytext) | form float |
+| v | bool, 0, 1 | 0 or 1 | 0 or 1 |
+| s | str | escaped | its UTF-8 |
+| r | bytes that are text | escaped, as they are | as they are |
+| t | str or bytes known to need no escape | as they are | as they are |
+| b | bytes | hex, in pgtext behind `\\x` | hex |
+| n | int, float, str, bytes: a number as the driver has it | digits, `repr`, or escaped text | – |
+| d | int, float, Decimal, str, bytes | – | form decimal |
+| z | str, bytes | – | form timestamptz (a text without offset stays as it is) |
+| k | str, bytes | – | form time |
+| j | str, bytes, int, float | – | form json |
+| y | int, float, str, bytes | – | form dynamic |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, cast
+
+from dblens.values.codec import renderer
+from dblens.values.forms import Form
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Dialect = Literal["pgtext", "mytext"]
+Rows = Sequence[Sequence[Any]]
+Lanes: TypeAlias = "array[int]"
+"""Sums of a fingerprint in place: 4,096 triples of count, first lane, second lane, unsigned 64-bit."""
+
+_LANE = (1 << 64) - 1
+
+
+class HasLanes(Protocol):
+    """Something that keeps sums: `values.digest.Accumulator`."""
+
+    @property
+    def lanes(self) -> Lanes: ...
+
+
+# ------------------------------------------------------------------------------------------------------------ single values
+
+
+def _refuse(kind: str, value: object) -> ValueError:
+    return ValueError(f"kind {kind!r} cannot hold {type(value).__name__} {value!r:.80}")
+
+
+def _load_int(value: object) -> bytes:
+    if isinstance(value, int):
+        return b"%d" % value
+    raise _refuse("i", value)
+
+
+def _load_float(value: object) -> bytes:
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return repr(float(value)).encode()
+        return b"NaN" if math.isnan(value) else b"Infinity" if value > 0 else b"-Infinity"
+    if isinstance(value, int) and _is_double(value):
+        return b"%d" % value
+    raise _refuse("f", value)
+
+
+def _finite_float(value: object) -> bytes:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"MySQL has no {value}")
+    return _load_float(value)
+
+
+def _is_double(value: int) -> bool:
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
+
+
+def _flag(value: object) -> bytes:
+    if isinstance(value, int) and value in (0, 1):
+        return b"1" if value else b"0"
+    raise _refuse("v", value)
+
+
+def _str(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    raise _refuse("s", value)
+
+
+def _raw(value: object) -> bytes:
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    raise _refuse("r", value)
+
+
+def _clean(value: object) -> bytes:
+    return _str(value) if isinstance(value, str) else _raw(value)
+
+
+def _hex(value: object) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex().encode()
+    raise _refuse("b", value)
+
+
+def _pg_escape(text: bytes) -> bytes:
+    if b"\0" in text:
+        raise ValueError(f"PostgreSQL text cannot hold U+0000: {text[:80]!r}")
+    return text.replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+
+
+def _my_escape(text: bytes) -> bytes:
+    return (
+        text.replace(b"\\", b"\\\\")
+        .replace(b"\t", b"\\t")
+        .replace(b"\n", b"\\n")
+        .replace(b"\r", b"\\r")
+        .replace(b"\0", b"\\0")
+    )
+
+
+def _loaders(
+    escape: Callable[[bytes], bytes], real: Callable[[object], bytes], prefix: bytes
+) -> dict[int, Callable[[Any], bytes]]:
+    def number(value: object) -> bytes:
+        if isinstance(value, int):
+            return b"%d" % value
+        return real(value) if isinstance(value, float) else escape(_clean(value))
+
+    table: dict[str, Callable[[Any], bytes]] = {
+        "i": _load_int,
+        "f": real,
+        "v": _flag,
+        "s": lambda v: escape(_str(v)),
+        "r": lambda v: escape(_raw(v)),
+        "t": _clean,
+        "b": lambda v: prefix + _hex(v),
+        "n": number,
+    }
+    return {ord(k): f for k, f in table.items()}
+
+
+_LOADERS: dict[str, dict[int, Callable[[Any], bytes]]] = {
+    "pgtext": _loaders(_pg_escape, _load_float, b"\\\\x"),
+    "mytext": _loaders(_my_escape, _finite_float, b""),
+}
+
+_float_form, _json_form = renderer(Form.FLOAT), renderer(Form.JSON)
+
+
+def _float(value: object) -> bytes:
+    if isinstance(value, int) and not _is_double(value):
+        raise _refuse("f", value)
+    text = _float_form(value)
+    if text.endswith("Infinity") and not isinstance(value, float) and b"n" not in _clean(value).lower():
+        raise ValueError(f"beyond a double: {value!r:.80}")
+    return text.encode()
+
+
+def _json(value: object) -> bytes:
+    try:
+        return _json_form(value).encode()
+    except RecursionError as error:
+        raise ValueError("JSON nested too deep") from error
+
+
+def _text_form(kind: str, form: Form) -> Callable[[object], bytes]:
+    render = renderer(form)
+
+    def text(value: object) -> bytes:
+        if isinstance(value, (str, bytes, bytearray)):
+            return render(value).encode()
+        raise _refuse(kind, value)
+
+    return text
+
+
+def _formed(form: Form) -> Callable[[object], bytes]:
+    render = renderer(form)
+    return lambda value: render(value).encode()
+
+
+_RENDERERS: dict[int, Callable[[Any], bytes]] = {
+    ord("i"): _load_int,
+    ord("f"): _float,
+    ord("v"): _flag,
+    ord("s"): _str,
+    ord("r"): _raw,
+    ord("t"): _clean,
+    ord("b"): _hex,
+    ord("d"): _formed(Form.DECIMAL),
+    ord("z"): _text_form("z", Form.TIMESTAMPTZ),
+    ord("k"): _text_form("k", Form.TIME),
+    ord("j"): _json,
+    ord("y"): _formed(Form.DYNAMIC),
+}
+
+# ------------------------------------------------------------------------------------------------------ batches, in Python
+
+
+def _steps(table: dict[int, Callable[[Any], bytes]], kinds: bytes) -> list[Callable[[Any], bytes]]:
+    for kind in kinds:
+        if kind not in table:
+            raise ValueError(f"unknown kind of column: {kind}")
+    return [table[kind] for kind in kinds]
+
+
+def _check(row: Sequence[Any], width: int) -> None:
+    if len(row) != width:
+        raise ValueError(f"a row of {len(row)} values for {width} columns")
+
+
+def _encode_rows(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
+    if dialect not in _LOADERS:
+        raise ValueError(f"unknown dialect: {dialect}")
+    steps = _steps(_LOADERS[dialect], kinds)
+    lines = []
+    for row in rows:
+        _check(row, len(steps))
+        lines.append(b"\t".join([b"\\N" if v is None else f(v) for f, v in zip(steps, row, strict=True)]))
+    return b"\n".join([*lines, b""])
+
+
+def _render_rows(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
+    steps = _steps(_RENDERERS, kinds)
+    texts = []
+    for row in rows:
+        _check(row, len(steps))
+        texts.append(tuple([None if v is None else f(v) for f, v in zip(steps, row, strict=True)]))
+    return texts
+
+
+def _digest_rows(rows: Rows, kinds: bytes, lanes: Lanes) -> int:
+    texts = _render_rows(rows, kinds)
+    return _digest_lines(
+        [b"".join([b"-" if f is None else b"%d:%b" % (len(f), f) for f in row]) for row in texts], lanes
+    )
+
+
+def _digest_lines(lines: Sequence[bytes], lanes: Lanes) -> int:
+    digests = [hashlib.sha256(text).digest() for text in lines]
+    for digest in digests:
+        at = 3 * ((digest[0] << 4) | (digest[1] >> 4))
+        lanes[at] += 1
+        lanes[at + 1] = (lanes[at + 1] + int.from_bytes(digest[:8], "big")) & _LANE
+        lanes[at + 2] = (lanes[at + 2] + int.from_bytes(digest[8:16], "big")) & _LANE
+    return len(digests)
+
+
+# ---------------------------------------------------------------------------------------------------------------- the choice
+
+
+class Kit(NamedTuple):
+    """One implementation of the four functions; `lanes` in the place of what keeps them."""
+
+    name: str
+    encode_rows: Callable[[Rows, bytes, Dialect], bytes]
+    digest_rows: Callable[[Rows, bytes, Lanes], int]
+    digest_lines: Callable[[Sequence[bytes], Lanes], int]
+    render_rows: Callable[[Rows, bytes], list[tuple[bytes | None, ...]]]
+
+
+PYTHON = Kit("python", _encode_rows, _digest_rows, _digest_lines, _render_rows)
+
+
+def _encode(mysql: int, kind: int, value: object) -> bytes:
+    return _LOADERS["mytext" if mysql else "pgtext"][kind](value)
+
+
+def _canonical(_: int, kind: int, value: object) -> bytes:
+    return _RENDERERS[kind](value)
+
+
+def native(module: ModuleType) -> Kit:
+    """Return the kit of a built `_speed` module, bound to this module's definitions."""
+    c = cast("Any", module)
+    c.bind(_encode, _canonical)
+    return Kit("c", c.encode_rows, c.digest_rows, c.digest_lines, c.render_rows)
+
+
+def _choose() -> Kit:
+    # The C file stores big endian digests as native integers and was tried on little endian machines only.
+    if os.environ.get("DBLENS_PURE") == "1" or sys.byteorder != "little":
+        return PYTHON
+    try:
+        from dblens.values import _speed
+    except ImportError:
+        return PYTHON
+    return native(_speed)
+
+
+_kit = _choose()
+implementation = _kit.name
+"""`c` or `python`: what this process uses."""
+
+
+def encode_rows(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
+    """Return rows as COPY text or LOAD DATA text, each ended by a newline."""
+    return _kit.encode_rows(rows, kinds, dialect)
+
+
+def digest_rows(rows: Rows, kinds: bytes, sums: HasLanes) -> int:
+    """Add the digests of rows to `sums`; return how many rows."""
+    return _kit.digest_rows(rows, kinds, sums.lanes)
+
+
+def digest_lines(lines: Sequence[bytes], sums: HasLanes) -> int:
+    """Add the digests of row lines to `sums`; return how many."""
+    return _kit.digest_lines(lines, sums.lanes)
+
+
+def render_rows(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
+    """Return the canonical texts of rows."""
+    return _kit.render_rows(rows, kinds)

@@ -1,0 +1,1 @@
+"""Prefect flows of DBLens. None yet: scheduled backups bring the first."""

@@ -1,0 +1,92 @@
+"""The Mongo-wire server."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from bson import Decimal128, Int64
+from pymongo import MongoClient
+
+from dblens.engines.base import Check
+from tests.engines import harness
+from tests.engines.harness import CheckCase, Gap, text_key
+
+
+class Harness(harness.Harness):
+    name, engine, server = "mongodb", "mongodb", "mongo"
+    EXPECTED_GAPS: ClassVar[Mapping[str, Gap]] = {
+        "test_connect.py::test_wrong_password": Gap("never", "the session's test server asks nobody for a password"),
+        "test_connect.py::test_missing_database": Gap("never", "a database comes into being with its first collection"),
+    }
+    KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"k_int": ("_id",), "k_pair": ("_id",), "k_text": ("_id",)}
+    CHECKS: ClassVar[Sequence[CheckCase]] = (
+        CheckCase(Check(kind="nul_character"), "string", ("a", "a\0b", "", None), (1,)),
+        CheckCase(Check(kind="nonfinite"), "double", (float("nan"), float("inf"), 0.5, None), (0, 1)),
+        CheckCase(Check(kind="negative_zero"), "double", (-0.0, 0.0, 1.5, None), (0,)),
+        CheckCase(Check(kind="too_long", limit=3), "string", ("abc", "abcd", "ééé", "", None), (1,)),
+        CheckCase(Check(kind="trailing_space"), "string", ("a", "a ", " ", " a", "", None), (1, 2)),
+        CheckCase(Check(kind="four_byte_text"), "string", ("a", "😀", "日", None), (1,)),
+        CheckCase(Check(kind="outside_integers", low="0", high="100"), "long", (Int64(-1), Int64(0), Int64(101), None), (0, 2)),
+    )
+
+    def _database(self, url: str) -> Any:
+        client: MongoClient[dict[str, Any]] = MongoClient(url, directConnection=True)
+        return client[url.partition("?")[0].rpartition("/")[2]]
+
+    def _fill(self, url: str, collection: str, documents: Sequence[dict[str, Any]]) -> None:
+        database = self._database(url)
+        if documents:
+            database[collection].insert_many(documents)
+        else:
+            database.create_collection(collection)
+        database.client.close()
+
+    def sample(self, url: str) -> None:
+        day = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+        self._fill(
+            url,
+            "person",
+            [
+                {"_id": 1, "name": "Ada", "email": "ada@example.org", "score": 0.1, "balance": Decimal128("10.50"), "seen": day},
+                {"_id": 2, "name": "Björn", "score": -0.0, "balance": Decimal128("100"), "photo": b""},
+                {"_id": 3, "name": "日本 \\ tab\t nl\n", "email": "x", "score": 1e300, "tags": ["a", 1, None], "photo": b"\0\xff"},
+                {"_id": 4, "name": "", "email": "", "note": None, "home": {"city": "X", "a.b": 1}},
+                {"_id": 5, "name": "trail ", "email": "é", "score": 1, "big": Int64(2**63 - 1)},
+            ],
+        )
+        self._fill(
+            url,
+            "purchase",
+            [
+                {"_id": {"person_id": 1, "line": 1}, "amount": Decimal128("9.99")},
+                {"_id": {"person_id": 1, "line": 2}, "amount": Decimal128("0")},
+                {"_id": {"person_id": 2, "line": 1}, "amount": Decimal128("5")},
+            ],
+        )
+        self._fill(url, "plain", [{"a": 1, "b": "same"}, {"a": 1, "b": "same"}, {"a": 2, "b": None}])
+        database = self._database(url)
+        database["person"].create_index("email", unique=True, name="person_email", partialFilterExpression={"email": {"$exists": True}})
+        database["person"].create_index([("name", -1)], name="person_name")
+        database.create_collection("rich", viewOn="person", pipeline=[{"$match": {"score": {"$gt": 1}}}])
+        database.client.close()
+
+    def keyed(self, url: str, table: str, rows: int) -> None:
+        make = {
+            "k_int": lambda n: {"_id": n * 3 - 7, "v": n},
+            "k_pair": lambda n: {"_id": {"a": n // 4 - 2, "b": text_key(n)}, "v": n},
+            "k_text": lambda n: {"_id": text_key(n), "v": n},
+        }[table]
+        self._fill(url, table, [make(n) for n in range(1, rows + 1)])
+
+    def column(self, url: str, table: str, native: str, literals: Sequence[object]) -> None:
+        self._fill(url, table, [{"_id": n, "v": value} for n, value in enumerate(literals, 1)])
+
+    def named(self, url: str, name: str) -> None:
+        self._fill(url, name, [{"_id": 1, name: "x"}])
+
+    def change(self, url: str, table: str) -> None:
+        database = self._database(url)
+        database[table].insert_one({"_id": 99, "name": "late"})
+        database.client.close()

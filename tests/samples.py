@@ -54,7 +54,7 @@ def sakila(server: Server, url: str) -> None:
     for name in ("sakila-mv-schema.sql", "sakila-mv-data.sql"):
         script = (folder() / "sakila" / name).read_bytes()
         script = re.sub(rb"(?im)^\s*(use|drop schema|create schema)\b[^;]*;", b"", script)
-        mysql(server, url, script)
+        mysql(server, url, re.sub(rb"\bsakila\.", b"", script))
 
 
 def pagila(server: Server, url: str) -> None:

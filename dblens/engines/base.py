@@ -99,12 +99,20 @@ class Facts(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Database to connect to while the wanted one does not exist yet; None when databases come into being by themselves."""
     enforces_foreign_keys: bool = True
     """False when orphans are to be expected in a source (SQLite), so that the plan looks for them."""
+    strict_foreign_types: bool = False
+    """True when both ends of a foreign key must have the very same type (MySQL)."""
     indexes_per_table: bool = False
     """True when two tables may have an index of the same name (MySQL, MongoDB)."""
     parallel_loads: bool = True
     """False when only one session can write (SQLite)."""
     fast_rows_limit: int = 5_000_000
     """Tables up to so many rows are loaded in fast mode (restarted whole); larger ones chunk by chunk."""
+    octets_literal: str = "x'{}'"
+    """Spelling of binary constants around lower-case hexadecimal digits, for repair scripts."""
+    bits_literal: str = "'{}'"
+    """Spelling of bit strings around zeros and ones, for repair scripts."""
+    instant_suffix: str = ""
+    """What follows a UTC wall clock to make it an instant whatever the session's zone, for repair scripts."""
 
 
 # ------------------------------------------------------------------------------------------------------------ types and losses

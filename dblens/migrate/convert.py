@@ -16,7 +16,8 @@ from dblens.migrate.naming import Names
 from dblens.migrate.options import Options, Rule, RuleBook
 from dblens.schema.model import Check as CheckConstraint
 from dblens.schema.model import Column, Default, ForeignKey, Identity, Index, IndexPart, Key, Table
-from dblens.schema.types import Document, Text
+from dblens.schema.model import Sequence as NumberSequence
+from dblens.schema.types import Document, Integer, Text
 from dblens.transfer.mask import Mask, masked_type
 from dblens.transfer.pair import form_of
 from dblens.values.forms import Form
@@ -46,7 +47,9 @@ class Side(msgspec.Struct, frozen=True):
 class Converter:
     """Converts the tables of one migration; remembers the names it gave."""
 
-    def __init__(self, source: Side, target: Side, options: Options, rules: RuleBook) -> None:
+    def __init__(
+        self, source: Side, target: Side, options: Options, rules: RuleBook, sequences: Mapping[str, NumberSequence]
+    ) -> None:
         self.source = source
         self.target = target
         self.options = options
@@ -59,8 +62,10 @@ class Converter:
         )
         self._tables: dict[str, Names] = {}
         self._indexes: dict[str, Names] = {}
+        self.sequences = sequences
         self.places: dict[Place, Place] = {}
         """Source place -> live place in the target."""
+        self._sources: dict[Place, Table] = {}
 
     # ---- names
 
@@ -77,7 +82,18 @@ class Converter:
             name = rule.rename or name
         given = self._tables.setdefault(namespace, Names(self.target.engine.facts)).give(name)
         self.places[(table.namespace, table.name)] = (namespace, given)
+        self._sources[(table.namespace, table.name)] = table
         return (namespace, given), rules
+
+    def _renamed(self, table: Table) -> dict[str, str]:
+        """Return the target's names of a table's columns; those that a rule excludes are absent."""
+        names = Names(self.target.engine.facts)
+        renamed: dict[str, str] = {}
+        for column in table.columns:
+            rules = self.rules.for_column(table.namespace, table.name, column.name)
+            if not any(rule.exclude for rule in rules):
+                renamed[column.name] = names.give(next((r.rename for r in rules if r.rename), column.name))
+        return renamed
 
     # ---- one table
 
@@ -140,19 +156,16 @@ class Converter:
         return out
 
     def _columns(self, table: Table, out: Converted, existing: Table | None) -> tuple[list[Column], dict[str, str]]:
-        names = Names(self.target.engine.facts)
         indexed = _indexed(table)
         columns: list[Column] = []
-        renamed: dict[str, str] = {}
+        renamed = self._renamed(table)
         label = f"{table.namespace}.{table.name}"
         for column in table.columns:
             rules = self.rules.for_column(table.namespace, table.name, column.name)
-            if any(rule.exclude for rule in rules):
+            given = renamed.get(column.name)
+            if given is None:
                 out.exclusions.append(Notice(kind="column", name=f"{label}.{column.name}", reason="excluded by a rule"))
                 continue
-            wanted = next((r.rename for r in rules if r.rename), column.name)
-            given = names.give(wanted)
-            renamed[column.name] = given
             if given != column.name:
                 out.transforms.append(f"{label}.{column.name}: named {given!r} in the target")
             columns.append(self._column(table, column, given, rules, column.name in indexed, out, existing))
@@ -234,7 +247,7 @@ class Converter:
             nullable=meaning.nullable,
             default=self._default(meaning, label, out),
             generated=generated,
-            identity=self._identity(meaning),
+            identity=self._identity(meaning, label, out),
             collation=(column.collation if self.twin else stored.collation),
             charset=column.charset if self.twin else None,
             on_update=column.on_update if self.twin else None,
@@ -277,8 +290,8 @@ class Converter:
 
     def _default(self, column: Column, label: str, out: Converted) -> Default | None:
         default = column.default
-        if default is None or (default.kind == "sequence" and column.identity is not None):
-            return None
+        if default is None or default.kind == "sequence":
+            return None  # `_identity` says what becomes of a sequence
         if self.twin:
             return default
         if default.kind in ("literal", "null", "now", "today", "time"):
@@ -293,10 +306,26 @@ class Converter:
         )
         return None
 
-    @staticmethod
-    def _identity(column: Column) -> Identity | None:
+    def _identity(self, column: Column, label: str, out: Converted) -> Identity | None:
+        """Return how the target numbers the column: a sequence of its own, whatever fed it in the source."""
         identity = column.identity
-        return identity and msgspec.structs.replace(identity, sequence=None)
+        if identity is not None:
+            return msgspec.structs.replace(identity, sequence=None)
+        default = column.default
+        if default is None or default.kind != "sequence":
+            return None
+        if not isinstance(column.type, Integer):
+            out.exclusions.append(
+                Notice(
+                    kind="default", name=label, reason="the sequence that fed it stays behind", source=default.native
+                )
+            )
+            return None
+        sequence = self.sequences.get(default.value or "")
+        out.transforms.append(f"{label}: fed by the sequence {default.value}; numbered by the target itself")
+        if sequence is None:
+            return Identity()
+        return Identity(start=sequence.start, increment=sequence.increment, next=sequence.next)
 
     # ---- keys, indexes, checks
 
@@ -338,7 +367,9 @@ class Converter:
             reason = None
             if referred not in self.places:
                 reason = f"the referred table {referred[0]}.{key.table} is not part of the migration"
-            elif any(c not in renamed for c in key.columns):
+            elif any(c not in renamed for c in key.columns) or not self._renamed(self._sources[referred]).keys() >= set(
+                key.referred
+            ):
                 reason = "a column of it does not come along"
             elif self.target.engine.facts.documents:
                 reason = "the target has no foreign keys"
@@ -346,22 +377,17 @@ class Converter:
                 out.exclusions.append(Notice(kind="foreign key", name=label, reason=reason, source=text))
                 continue
             namespace, name = self.places[referred]
+            theirs = self._renamed(self._sources[referred])
             keys.append(
                 msgspec.structs.replace(
                     key,
                     columns=tuple(renamed[c] for c in key.columns),
                     table=name,
                     namespace=namespace,
-                    referred=tuple(self._referred(referred, c) for c in key.referred),
+                    referred=tuple(theirs[c] for c in key.referred),
                 )
             )
         return keys
-
-    def _referred(self, place: Place, column: str) -> str:
-        for rule in self.rules.for_column(place[0], place[1], column):
-            if rule.rename:
-                return rule.rename
-        return column
 
     def _indexes_of(self, table: Table, renamed: Mapping[str, str], out: Converted) -> list[Index]:
         names = self._index_scope(out.target)
@@ -442,6 +468,94 @@ class Converter:
                     )
                 )
         return kept
+
+
+def align_foreign_keys(converted: Sequence[Converted], engine: Engine) -> None:
+    """Give both ends of a foreign key one type where the target demands it: the wider whole number of the two.
+
+    What cannot be brought together loses its key, with a notice. Changes the converted tables in place.
+    """
+    if not engine.facts.strict_foreign_types:
+        return
+    tables = {(c.target.namespace, c.target.name): c for c in converted}
+    changed = True
+    while changed:
+        changed = False
+        for c in converted:
+            for key in c.target.foreign_keys:
+                other = tables.get((key.namespace or c.target.namespace, key.table))
+                if other is None:
+                    continue  # its table is blocked, so the plan cannot be applied anyway
+                for mine, theirs in zip(key.columns, key.referred, strict=True):
+                    changed |= _meet(c, mine, other, theirs, engine)
+    for c in converted:
+        keep = []
+        for key in c.target.foreign_keys:
+            other = tables.get((key.namespace or c.target.namespace, key.table))
+            if other is None:
+                continue
+            pairs = [
+                (c.target.column(a), other.target.column(b)) for a, b in zip(key.columns, key.referred, strict=True)
+            ]
+            apart = next(((a, b) for a, b in pairs if not _alike(a, b)), None)
+            if apart is None:
+                keep.append(_possible_actions(c, key))
+                continue
+            c.exclusions.append(
+                Notice(
+                    kind="foreign key",
+                    name=f"{c.source.namespace}.{c.source.name}.{key.name or ', '.join(key.columns)}",
+                    reason=f"its columns are {apart[0].native} here and {apart[1].native} there",
+                    source=f"({', '.join(key.columns)}) references {key.table} ({', '.join(key.referred)})",
+                )
+            )
+        c.target = msgspec.structs.replace(c.target, foreign_keys=tuple(keep))
+
+
+def _possible_actions(c: Converted, key: ForeignKey) -> ForeignKey:
+    """Replace SET NULL on a column that is NOT NULL: where it can be declared at all, it always fails, as RESTRICT does."""
+    required = [n for n in key.columns if not c.target.column(n).nullable]
+    changes = {side: "restrict" for side in ("on_delete", "on_update") if getattr(key, side) == "set null" and required}
+    if changes:
+        c.transforms.append(
+            f"{c.source.namespace}.{c.source.name}.{key.name}: SET NULL on {required[0]!r}, which is NOT NULL, becomes RESTRICT"
+        )
+    return msgspec.structs.replace(key, **changes)
+
+
+def _alike(a: Column, b: Column) -> bool:
+    if isinstance(a.type, Text) and isinstance(b.type, Text):
+        return a.collation == b.collation
+    return a.type == b.type
+
+
+def _meet(left: Converted, mine: str, right: Converted, theirs: str, engine: Engine) -> bool:
+    a, b = left.target.column(mine), right.target.column(theirs)
+    if not (isinstance(a.type, Integer) and isinstance(b.type, Integer)) or a.type == b.type:
+        return False
+    signed = not (a.type.unsigned and b.type.unsigned)
+    # An unsigned number needs one size more as a signed one.
+    bits = max(t.bits * 2 if signed and t.unsigned else t.bits for t in (a.type, b.type))
+    if bits > 64:
+        return False
+    wide = Integer(bits=next(n for n in (8, 16, 24, 32, 64) if n >= bits), unsigned=not signed)
+    for side, column in ((left, a), (right, b)):
+        if column.type != wide:
+            _retype(side, column, wide, engine)
+    return True
+
+
+def _retype(side: Converted, column: Column, type: Integer, engine: Engine) -> None:
+    wider = msgspec.structs.replace(column, type=type, native=engine.types.spell(type))
+    side.transforms.append(
+        f"{side.source.namespace}.{side.source.name}.{column.name}: {wider.native}, as the other end of its foreign key"
+    )
+    columns = tuple(wider if c.name == column.name else c for c in side.target.columns)
+    side.target = msgspec.structs.replace(side.target, columns=columns)
+    side.fields = [
+        msgspec.structs.replace(f, target=wider) if f.target and f.target.name == column.name else f
+        for f in side.fields
+    ]
 
 
 def _documents(table: Table) -> Table:

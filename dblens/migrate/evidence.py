@@ -7,10 +7,10 @@ import platform
 
 import msgspec
 
-import dblens
 from dblens.migrate.apply import Outcome
 from dblens.migrate.model import Plan
 from dblens.values.forms import CODEC_VERSION
+from dblens.version import __version__
 
 MANIFEST_VERSION = 1
 
@@ -64,7 +64,7 @@ def make_manifest(plan: Plan, outcome: Outcome) -> Manifest:
         source_schema=plan.source.schema_hash,
         target_schema=plan.target.schema_hash,
         codec=CODEC_VERSION,
-        dblens=dblens.__version__,
+        dblens=__version__,
         python=platform.python_version(),
         snapshot=outcome.snapshot,
         tables=tuple(

@@ -177,9 +177,12 @@ def check(path: Path) -> tuple[Manifest | None, list[str]]:
             for t in manifest.tables
             if t.equal and t.source_digest != t.target_digest
         )
-    now, then = _cell_hashes(notebook), kept.get("cells", [])
+    now, then = _cell_hashes(notebook), kept.get("cells")
+    if not isinstance(then, list):
+        then = []
     if len(now) != len(then):
         found.append(f"the number of cells ({len(then)} sealed, {len(now)} now)")
     for i, (a, b) in enumerate(zip(now, then, strict=False), start=1):
-        found.extend(f"cell {i}: its {part}" for part in ("source", "outputs") if a[part] != b.get(part))
+        sealed = b if isinstance(b, dict) else {}
+        found.extend(f"cell {i}: its {part}" for part in ("source", "outputs") if a[part] != sealed.get(part))
     return manifest, found

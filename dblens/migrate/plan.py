@@ -10,11 +10,10 @@ from contextlib import ExitStack, closing
 
 import msgspec
 
-import dblens
 from dblens.engines.base import Build, CheckResult, Field, Place, Target
 from dblens.errors import Conflict, DBLensError, InvalidInput, Unsupported
 from dblens.events import Progress, Report, StepDone, StepStarted, silent
-from dblens.migrate.convert import Converted, Converter, Side
+from dblens.migrate.convert import Converted, Converter, Side, align_foreign_keys
 from dblens.migrate.link import Link
 from dblens.migrate.model import Cost, Endpoint, Loss, Notice, Plan, TablePlan, seal
 from dblens.migrate.options import Options, RuleBook, matches
@@ -22,6 +21,7 @@ from dblens.schema.model import Schema, Table
 from dblens.schema.stable import schema_hash
 from dblens.transfer.copy import TableCopy, choose_format
 from dblens.values.forms import CODEC_VERSION
+from dblens.version import __version__
 
 SLOWEST, FASTEST = 40_000.0, 400_000.0
 """Rows a second between which a first estimate lies when nothing could be measured (performance.md, both ends of its table)."""
@@ -164,6 +164,7 @@ class _Planner:
             Side(self.target.engine, self.writer.flavour, into),
             self.options,
             self.rules,
+            {f"{s.namespace}.{s.name}": s for s in schema.sequences},
         )
         several = len({t.namespace for t in tables}) > 1
         rules = {id(t): converter.place(t, several)[1] for t in tables}
@@ -171,10 +172,9 @@ class _Planner:
         live_names = {(v.namespace, v.name) for v in there.views}
         taken = [p for p in converter.places.values() if p in live or p in live_names]
         self._existing(taken, live_names)
-        plans = []
+        converted: list[tuple[Converted, Place, Table | None]] = []
         append = self.options.existing == "append" or self.options.content == "data"
-        for i, table in enumerate(tables):
-            self.report(Progress("check tables", i, len(tables), "tables"))
+        for table in tables:
             place = converter.places[(table.namespace, table.name)]
             existing = live.get(place) if append else None
             if self.options.content == "data" and existing is None:
@@ -183,11 +183,14 @@ class _Planner:
                     hint="migrate the schema too (--content all)",
                 )
             try:
-                converted = converter.convert(table, rules[id(table)], existing)
+                converted.append((converter.convert(table, rules[id(table)], existing), place, existing))
             except Unsupported as error:
                 self.blocks.append(Notice(kind="table", name=f"{table.namespace}.{table.name}", reason=error.message))
-                continue
-            plans.append(self._table(converted, place, place in live, existing))
+        align_foreign_keys([c for c, _, _ in converted], self.target.engine)
+        plans = []
+        for i, (c, place, existing) in enumerate(converted):
+            self.report(Progress("check tables", i, len(converted), "tables"))
+            plans.append(self._table(c, place, place in live, existing))
         self.rules.check()
         self._other_objects(schema)
         return plans
@@ -323,7 +326,7 @@ class _Planner:
             Plan(
                 id=self.run,
                 created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-                dblens=dblens.__version__,
+                dblens=__version__,
                 codec=CODEC_VERSION,
                 source=Endpoint(
                     url=str(self.source.url),

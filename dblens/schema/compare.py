@@ -68,6 +68,10 @@ def same_product(a: Schema, b: Schema) -> bool:
     return a.engine == b.engine and len(words) <= 1
 
 
+_SPELLED = Opaque(native="")
+"""Stands for a type whose spelling is compared."""
+
+
 class Comparison:
     """A comparison under way: options, and whether spelling or meaning is compared."""
 
@@ -89,7 +93,7 @@ class Comparison:
         """Return a column reduced to what is compared, without its type's hook."""
         return Column(
             name=column.name,
-            type=column.type if self.spelled else meaning(column.type),
+            type=_SPELLED if self.spelled and column.native else meaning(column.type),
             native=column.native if self.spelled else "",
             nullable=self.nullable(table, column),
             default=self._default(column.default),
@@ -112,7 +116,8 @@ class Comparison:
     def same_column_type(self, a: Column, b: Column) -> bool:
         """Return whether two columns have the same type."""
         if self.spelled:
-            return a.native == b.native and a.type == b.type and a.path == b.path
+            # An enum's values belong to its named type, which is compared by itself.
+            return a.native == b.native and a.path == b.path and (bool(a.native) or a.type == b.type)
         if self.same_engine and a.path != b.path:
             return False
         return meaning(a.type) == meaning(b.type) or (self.same_type is not None and self.same_type(a, b))

@@ -406,6 +406,14 @@ def _sorted(found: Iterable[c.Change]) -> list[c.Change]:
                 return _RANK[type(change)], up[change.view.namespace, change.view.name]
             case c.DropView():
                 return _RANK[type(change)], down[change.view.namespace, change.view.name]
+            case c.DropColumn():
+                return _RANK[type(change)], change.column.generated is None  # computed columns before what they read
+            case c.AddColumn() if change.column.generated is not None:
+                return _RANK[c.AlterColumn], 2  # and after it
+            case c.AlterColumn():
+                return _RANK[
+                    type(change)
+                ], 1 if change.what == "generated" and change.after.generated is not None else 0
         return _RANK[type(change)], 0
 
     return sorted(listed, key=rank)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeVar
 
 import msgspec
@@ -266,7 +267,12 @@ class _Found:
             return False
         if self.forms[i] not in (Form.FLOAT, Form.DECIMAL, Form.INT, Form.NATIVE):
             return False
-        return abs(float(left) - float(right)) <= limit
+        try:
+            ours, theirs = Decimal(left.decode()), Decimal(right.decode())
+        except (InvalidOperation, UnicodeDecodeError):
+            return False  # no number: an engine's own text of another type
+        # In decimals, because 1.01 is not within 0.01 of 1.00 in binary.
+        return ours.is_finite() and theirs.is_finite() and abs(ours - theirs) <= Decimal(repr(limit))
 
 
 def _show(value: bytes | None) -> str | None:

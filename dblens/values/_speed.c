@@ -1,9 +1,9 @@
 /* Rows to bulk-load text, and rows to canonical texts, lines and digests: the loops that cost microseconds a row in Python.
  *
- * Optional. `speed.py` holds the same functions in Python, is the definition of what they do, and is asked for every value that is
- * not of the plain kind handled here (huge integers, Decimal objects, odd timestamps, JSON beyond the usual): so the rare cases
- * cannot differ, and the errors are worded once. Only the stable ABI of CPython 3.11 is used; the GIL stays held, because a
- * batch takes about a millisecond and handing the lock over would cost more.
+ * Optional. `speed.py` holds the same functions in Python, is the definition of what they do, and its function for a single value
+ * is called for every value that is not of the plain kind handled here (huge integers, Decimal objects, odd timestamps, JSON
+ * beyond the usual): so the rare cases cannot differ, and errors are worded once. Only the stable ABI of CPython 3.11 is used; the
+ * GIL stays held, because a batch takes about a millisecond and handing the lock over would cost more.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -12,7 +12,6 @@
 #include <string.h>
 
 /* ------------------------------------------------------------------------------------------------------------ buffer */
-
 typedef struct {
     char *data;
     Py_ssize_t size, room;
@@ -28,7 +27,6 @@ static int grow(Buf *b, Py_ssize_t more)
     b->room = room;
     return 0;
 }
-
 #define NEED(b, n) do { if ((b)->room - (b)->size < (n) && grow((b), (n)) < 0) return -1; } while (0)
 
 static inline int put(Buf *b, const char *s, Py_ssize_t n)
@@ -39,18 +37,12 @@ static inline int put(Buf *b, const char *s, Py_ssize_t n)
     return 0;
 }
 
-static inline int put1(Buf *b, char c)
-{
-    NEED(b, 1);
-    b->data[b->size++] = c;
-    return 0;
-}
+static inline int put1(Buf *b, char c) { return put(b, &c, 1); }
 
 /* Each put_* below answers 0 for done, -1 for an exception set, 1 for "not plain: ask Python". */
 enum { DONE = 0, FAILED = -1, ASK = 1 };
 
 /* ----------------------------------------------------------------------------------------------------- numbers and hex */
-
 static int put_digits(Buf *b, unsigned long long u, int negative)
 {
     char t[24], *p = t + sizeof t;
@@ -160,7 +152,6 @@ static int put_repr(Buf *b, double x, int canonical)
 static int put_hex(Buf *b, const char *s, Py_ssize_t n)
 {
     static const char hex[] = "0123456789abcdef";
-    if (n > PY_SSIZE_T_MAX / 4) { PyErr_NoMemory(); return FAILED; }
     NEED(b, 2 * n);
     char *o = b->data + b->size;
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -172,12 +163,10 @@ static int put_hex(Buf *b, const char *s, Py_ssize_t n)
 }
 
 /* ---------------------------------------------------------------------------------------------------- bulk-load text */
-
 static const char ESCAPE[256] = {['\\'] = '\\', ['\t'] = 't', ['\n'] = 'n', ['\r'] = 'r', [0] = '0'};
 
 static int put_escaped(Buf *b, const char *s, Py_ssize_t n, int mysql)
 {
-    if (n > PY_SSIZE_T_MAX / 4) { PyErr_NoMemory(); return FAILED; }
     NEED(b, 2 * n);
     char *o = b->data + b->size;
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -223,7 +212,6 @@ static int encode_value(Buf *b, char kind, PyObject *v, int mysql)
 }
 
 /* -------------------------------------------------------------------------------------------------------------- JSON */
-
 typedef struct { Py_ssize_t at, size, key; } Member; /* "key":value in the buffer, and the length of the key's text */
 typedef struct { const char *p, *end; Buf *out; Member *members; Py_ssize_t used, room; } Json;
 
@@ -250,13 +238,12 @@ static inline void space(Json *j)
 
 static long hex4(const char *p, const char *end)
 {
+    static const char hex[] = "0123456789abcdef0123456789ABCDEF";
     long u = 0;
-    if (end - p < 4) return -1;
-    for (int i = 0; i < 4; i++) {
-        char c = p[i];
-        int h = digit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-        if (h < 0) return -1;
-        u = u * 16 + h;
+    for (const char *last = p + 4; p < last; p++) {
+        const char *at = p < end && *p ? strchr(hex, *p) : NULL;
+        if (!at) return -1;
+        u = u * 16 + ((at - hex) & 15);
     }
     return u;
 }
@@ -273,10 +260,8 @@ static int json_string(Json *j)
         if (*p == '"') break;
         if (++p == end) return ASK;
         char c = *p++;
-        if (strchr("\"\\bfnrt", c) && c) {
-            if (put1(b, '\\') < 0 || put1(b, c) < 0) return FAILED;
-        } else if (c == '/') {
-            if (put1(b, '/') < 0) return FAILED;
+        if (c && strchr("\"\\/bfnrt", c)) {
+            if ((c != '/' && put1(b, '\\') < 0) || put1(b, c) < 0) return FAILED;
         } else if (c == 'u') {
             long u = hex4(p, end);
             if (u < 0) return ASK;
@@ -287,20 +272,21 @@ static int json_string(Json *j)
                 u = 0x10000 + ((u - 0xD800) << 10) + (low - 0xDC00);
                 p += 6;
             }
-            char t[8];
+            char t[8] = "\\u00";
             int n = 0;
-            if (u < 0x20 || u == '"' || u == '\\') {
-                const char *at = strchr("\bb\ff\nn\rr\tt\"\"\\\\", (int)u);
-                t[n++] = '\\';
-                if (u && at) t[n++] = u == '"' || u == '\\' ? (char)u : at[1];
-                else { memcpy(t + 1, "u00", 3); t[4] = (char)('0' + (u >> 4)); t[5] = "0123456789abcdef"[u & 15]; n = 6; }
-            } else if (u < 0x80) t[n++] = (char)u;
-            else if (u < 0x800) { t[n++] = (char)(0xC0 | u >> 6); t[n++] = (char)(0x80 | (u & 63)); }
-            else if (u < 0x10000) {
-                t[n++] = (char)(0xE0 | u >> 12); t[n++] = (char)(0x80 | (u >> 6 & 63)); t[n++] = (char)(0x80 | (u & 63));
-            } else {
-                t[n++] = (char)(0xF0 | u >> 18); t[n++] = (char)(0x80 | (u >> 12 & 63));
-                t[n++] = (char)(0x80 | (u >> 6 & 63)); t[n++] = (char)(0x80 | (u & 63));
+            if (u < 0x20) {
+                t[4] = (char)('0' + (u >> 4));
+                t[5] = "0123456789abcdef"[u & 15];
+                n = 6;
+                if (u >= 8 && u < 14 && u != 11) { t[1] = "btn-fr"[u - 8]; n = 2; }
+            } else if (u < 0x80) {
+                if (u == '"' || u == '\\') n = 1; /* behind the backslash that lies there */
+                t[n++] = (char)u;
+            }
+            else {
+                int k = u < 0x800 ? 1 : u < 0x10000 ? 2 : 3;
+                t[n++] = (char)("\0\xC0\xE0\xF0"[k] | u >> 6 * k);
+                while (k--) t[n++] = (char)(0x80 | (u >> 6 * k & 63));
             }
             if (put(b, t, n) < 0) return FAILED;
         } else return ASK;
@@ -322,7 +308,7 @@ static int json_number(Json *j)
     if (p < j->end && (*p == 'e' || *p == 'E'))
         for (p++; p < j->end && (digit(*p) || *p == '-' || *p == '+'); p++) ;
     j->p = p;
-    return put_plain(j->out, start, p - start);
+    return p - start > 1000 ? ASK : put_plain(j->out, start, p - start); /* very long ones have a rule of their own */
 }
 
 static int json_value(Json *j, int depth);
@@ -400,53 +386,56 @@ static int json_array(Json *j, int depth)
     return put1(j->out, ']');
 }
 
-static int json_word(Json *j, const char *word, Py_ssize_t n)
+static int json_value(Json *j, int depth)
 {
+    space(j);
+    if (j->p == j->end || depth > 64) return ASK;
+    if (*j->p == '"') return json_string(j);
+    if (*j->p == '{') return json_object(j, depth);
+    if (*j->p == '[') return json_array(j, depth);
+    if (*j->p == '-' || digit(*j->p)) return json_number(j);
+    const char *word = *j->p == 't' ? "true" : *j->p == 'f' ? "false" : "null";
+    Py_ssize_t n = (Py_ssize_t)strlen(word);
     if (j->end - j->p < n || memcmp(j->p, word, (size_t)n)) return ASK;
     j->p += n;
     return put(j->out, word, n);
 }
 
-static int json_value(Json *j, int depth)
+/* Canonical JSON of a text; octets are decoded first to have them checked, lone surrogates are Python's affair. */
+static int put_json(Buf *b, PyObject *v)
 {
-    space(j);
-    if (j->p == j->end || depth > 64) return ASK;
-    switch (*j->p) {
-    case '"': return json_string(j);
-    case '{': return json_object(j, depth);
-    case '[': return json_array(j, depth);
-    case 't': return json_word(j, "true", 4);
-    case 'f': return json_word(j, "false", 5);
-    case 'n': return json_word(j, "null", 4);
+    const char *s;
+    Py_ssize_t n;
+    PyObject *owner = NULL;
+    int done = view(v, &s, &n);
+    if (done == DONE && !PyUnicode_Check(v)) {
+        if (!(owner = PyUnicode_FromStringAndSize(s, n))) return FAILED;
+        done = view(owner, &s, &n);
+    } else if (done == FAILED && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        PyErr_Clear();
+        return ASK;
     }
-    return *j->p == '-' || digit(*j->p) ? json_number(j) : ASK;
-}
-
-static int put_json(Buf *b, const char *s, Py_ssize_t n)
-{
-    Py_ssize_t start = b->size;
-    Json j = {s, s + n, b, NULL, 0, 0};
-    int done = json_value(&j, 0);
     if (done == DONE) {
+        Json j = {s, s + n, b, NULL, 0, 0};
+        done = json_value(&j, 0);
         space(&j);
-        if (j.p != j.end) done = ASK;
+        if (done == DONE && j.p != j.end) done = ASK;
+        free(j.members);
     }
-    free(j.members);
-    if (done == ASK) b->size = start;
+    Py_XDECREF(owner);
     return done;
 }
 
 /* --------------------------------------------------------------------------------------------------- canonical texts */
-
-/* HH:MM:SS[.f] without the fraction's useless zeros; `end` is the end of the text. */
-static int clock_text(Buf *b, const char *p, const char *end)
+/* HH:MM:SS[.f] up to `end`, hours up to `last`, without the fraction's useless zeros. */
+static int clock_text(Buf *b, const char *p, const char *end, int last)
 {
     if (end - p < 8 || p[2] != ':' || p[5] != ':') return ASK;
     for (int i = 0; i < 8; i++) if (i != 2 && i != 5 && !digit(p[i])) return ASK;
-    const char *q = p + 8;
-    if (q < end) {
-        if (*q++ != '.' || q == end) return ASK;
-        for (; q < end; q++) if (!digit(*q)) return ASK;
+    if ((p[0] - '0') * 10 + p[1] - '0' > last || p[3] > '5' || p[6] > '5') return ASK;
+    if (end - p > 8) {
+        if (p[8] != '.' || end - p == 9) return ASK;
+        for (const char *q = p + 9; q < end; q++) if (!digit(*q)) return ASK;
         while (end[-1] == '0') end--;
         if (end[-1] == '.') end--;
     }
@@ -457,50 +446,23 @@ static int put_timestamp(Buf *b, const char *s, Py_ssize_t n)
 {
     if (n < 19 || s[4] != '-' || s[7] != '-' || (s[10] != ' ' && s[10] != 'T')) return ASK;
     for (int i = 0; i < 10; i++) if (i != 4 && i != 7 && !digit(s[i])) return ASK;
-    Py_ssize_t start = b->size;
+    if ((s[5] - '0') * 10 + s[6] - '0' > 12 || (s[8] - '0') * 10 + s[9] - '0' > 31) return ASK;
     if (put(b, s, 10) < 0 || put1(b, ' ') < 0) return FAILED;
-    int done = clock_text(b, s + 11, s + n - (s[n - 1] == 'Z'));
-    if (done == ASK) b->size = start;
-    return done;
-}
-
-static int put_time(Buf *b, const char *s, Py_ssize_t n)
-{
-    if (n && *s == '-') {
-        if (put1(b, '-') < 0) return FAILED;
-        int done = clock_text(b, s + 1, s + n);
-        if (done == ASK) b->size--;
-        return done;
-    }
-    return clock_text(b, s, s + n);
+    return clock_text(b, s + 11, s + n - (s[n - 1] == 'Z'), 23);
 }
 
 static int put_double(Buf *b, const char *s, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++) if (!digit(s[i]) && !memchr("+-.eE", s[i], 5)) return ASK;
-    if (n == 0) return ASK;
-    double x = PyOS_string_to_double(s, NULL, PyExc_ValueError);
-    return x == -1.0 && PyErr_Occurred() ? FAILED : put_repr(b, x, 1);
-}
-
-/* Octets of a str or bytes object whose octets must be UTF-8; `*owner` keeps a checked copy alive. */
-static int checked(PyObject *v, const char **s, Py_ssize_t *n, PyObject **owner)
-{
-    int found = view(v, s, n);
-    if (found || PyUnicode_Check(v)) return found;
-    for (Py_ssize_t i = 0; i < *n; i++)
-        if ((*s)[i] & 0x80) {
-            if (!(*owner = PyUnicode_FromStringAndSize(*s, *n))) return FAILED;
-            return view(*owner, s, n);
-        }
-    return DONE;
+    double x = PyOS_string_to_double(s, NULL, NULL); /* an empty text is an error, too much is infinite */
+    if (x == -1.0 && PyErr_Occurred()) return FAILED;
+    return x == 0 ? ASK : put_repr(b, x, 1);
 }
 
 static int canonical_value(Buf *b, char kind, PyObject *v)
 {
     const char *s = NULL;
     Py_ssize_t n = 0;
-    PyObject *owner = NULL;
     int found;
     switch (kind) {
     case 'i': return PyLong_Check(v) ? put_int(b, v) : ASK;
@@ -521,26 +483,18 @@ static int canonical_value(Buf *b, char kind, PyObject *v)
         if (!PyBytes_Check(v)) return ASK;
         return PyBytes_AsStringAndSize(v, (char **)&s, &n) < 0 ? FAILED : put_hex(b, s, n);
     case 'z': return (found = view(v, &s, &n)) ? found : put_timestamp(b, s, n);
-    case 'k': return (found = view(v, &s, &n)) ? found : put_time(b, s, n);
-    case 'j':
-        found = checked(v, &s, &n, &owner);
-        if (!found) found = put_json(b, s, n);
-        Py_XDECREF(owner);
-        return found;
+    case 'k': return (found = view(v, &s, &n)) ? found : clock_text(b, s, s + n, 99);
+    case 'j': return put_json(b, v);
     case 'y': {
         char tag[2] = {PyLong_Check(v) ? 'i' : PyFloat_Check(v) ? 'r' : PyUnicode_Check(v) ? 't' : PyBytes_Check(v) ? 'b' : 0, ':'};
         if (!tag[0]) return ASK;
-        if (put(b, tag, 2) < 0) return FAILED;
-        found = canonical_value(b, tag[0] == 'r' ? 'f' : tag[0], v);
-        if (found == ASK) b->size -= 2;
-        return found;
+        return put(b, tag, 2) < 0 ? FAILED : canonical_value(b, tag[0] == 'r' ? 'f' : tag[0] == 't' ? 's' : tag[0], v);
     }
     }
     return (found = view(v, &s, &n)) ? found : put(b, s, n);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- SHA-256 */
-
 static const uint32_t K[64] __attribute__((aligned(16))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -551,11 +505,6 @@ static const uint32_t K[64] __attribute__((aligned(16))) = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-static inline uint32_t be32(const unsigned char *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 #define ROR(x, n) ((x) >> (n) | (x) << (32 - (n)))
 
 static void blocks_portable(uint32_t *h, const unsigned char *p, size_t count)
@@ -563,7 +512,8 @@ static void blocks_portable(uint32_t *h, const unsigned char *p, size_t count)
     for (; count; count--, p += 64) {
         uint32_t w[64], s[8];
         int i;
-        for (i = 0; i < 16; i++) w[i] = be32(p + 4 * i);
+        for (i = 0; i < 16; i++)
+            w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
         for (; i < 64; i++) {
             uint32_t a = w[i - 15], b = w[i - 2];
             w[i] = w[i - 16] + w[i - 7] + (ROR(a, 7) ^ ROR(a, 18) ^ a >> 3) + (ROR(b, 17) ^ ROR(b, 19) ^ b >> 10);
@@ -616,15 +566,14 @@ __attribute__((target("sha,ssse3,sse4.1"))) static void blocks_sha_ni(uint32_t *
     _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(cdgh, abef, 8));
 }
 
-static int have_sha_ni(void)
+static void choose_blocks(void)
 {
     unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSSE3) || !(c & bit_SSE4_1)) return 0;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29);
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_SSSE3) || !(c & bit_SSE4_1)) return;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 29)) blocks = blocks_sha_ni;
 }
-#define choose_blocks() (blocks = have_sha_ni() ? blocks_sha_ni : blocks_portable)
 #else
-#define choose_blocks() (blocks)
+static void choose_blocks(void) {}
 #endif
 
 typedef struct { uint64_t lane0, lane1; } Digest;
@@ -647,33 +596,19 @@ static Digest digest(const char *data, Py_ssize_t n)
 }
 
 /* ----------------------------------------------------------------------------------------------------------- module */
+enum { TO_PG, TO_MYSQL, CANONICAL };
 
-typedef struct { PyObject *encode, *canonical; } State; /* speed.py's functions for a single value */
+typedef struct {
+    PyObject *rows, *table; /* a private list, which a callback cannot shorten; kind -> Python's function for one value */
+    Py_ssize_t count, width;
+    const char *kinds;
+    Buf out;
+} Batch;
 
-static int ask(PyObject *function, Buf *b, const char *format, int which, int kind, PyObject *v)
+static int open_batch(Batch *t, PyObject *rows)
 {
-    if (!function) { PyErr_SetString(PyExc_RuntimeError, "dblens.values._speed is for dblens.values.speed only"); return -1; }
-    char *s;
-    Py_ssize_t n;
-    PyObject *text = PyObject_CallFunction(function, format, which, kind, v);
-    int done = text ? PyBytes_AsStringAndSize(text, &s, &n) : -1;
-    if (done == 0) done = put(b, s, n);
-    Py_XDECREF(text);
-    return done;
-}
-
-typedef struct { PyObject *rows; Py_ssize_t count, width; const char *kinds; } Batch;
-
-static int open_batch(Batch *t, PyObject *rows, const char *kinds, Py_ssize_t width, const char *known)
-{
-    for (Py_ssize_t i = 0; i < width; i++)
-        if (!kinds[i] || !strchr(known, kinds[i])) {
-            PyErr_Format(PyExc_ValueError, "unknown kind of column: %d", kinds[i]);
-            return -1;
-        }
-    t->kinds = kinds;
-    t->width = width;
-    t->rows = PySequence_List(rows); /* a private list: a callback cannot shorten it under our feet */
+    t->out = (Buf){NULL, 0, 0};
+    t->rows = PySequence_List(rows);
     t->count = t->rows ? PyList_Size(t->rows) : 0;
     return t->rows ? 0 : -1;
 }
@@ -688,70 +623,65 @@ static PyObject *batch_row(Batch *t, Py_ssize_t i)
     return row;
 }
 
-#define ENCODE_KINDS "ifsbrtnv"
-#define CANONICAL_KINDS "ifsrtbdzkyvj"
-
-static PyObject *encode_rows(PyObject *module, PyObject *args)
+static int put_value(Batch *t, Py_ssize_t column, PyObject *v, int way)
 {
-    State *state = PyModule_GetState(module);
+    Py_ssize_t start = t->out.size, n;
+    char *s;
+    char letter = t->kinds[column];
+    int done = way == CANONICAL ? canonical_value(&t->out, letter, v) : encode_value(&t->out, letter, v, way == TO_MYSQL);
+    if (done != ASK) return done;
+    t->out.size = start;
+    PyObject *kind = PyLong_FromLong((unsigned char)letter);
+    PyObject *function = kind ? PyDict_GetItemWithError(t->table, kind) : NULL;
+    PyObject *text = function ? PyObject_CallFunctionObjArgs(function, v, NULL) : NULL;
+    done = text && PyBytes_AsStringAndSize(text, &s, &n) == 0 ? put(&t->out, s, n) : FAILED;
+    Py_XDECREF(kind);
+    Py_XDECREF(text);
+    return done;
+}
+
+static PyObject *encode_rows(PyObject *Py_UNUSED(module), PyObject *args)
+{
     PyObject *rows, *result = NULL;
-    const char *kinds, *dialect;
-    Py_ssize_t width;
+    int mysql, done = DONE;
     Batch t;
-    Buf b = {NULL, 0, 0};
-    if (!PyArg_ParseTuple(args, "Oy#s:encode_rows", &rows, &kinds, &width, &dialect)) return NULL;
-    int mysql = strcmp(dialect, "mytext") == 0;
-    if (!mysql && strcmp(dialect, "pgtext")) return PyErr_Format(PyExc_ValueError, "unknown dialect: %s", dialect);
-    if (open_batch(&t, rows, kinds, width, ENCODE_KINDS) < 0) return NULL;
-    for (Py_ssize_t r = 0; r < t.count; r++) {
+    if (!PyArg_ParseTuple(args, "Oy#O!p", &rows, &t.kinds, &t.width, &PyDict_Type, &t.table, &mysql)) return NULL;
+    if (open_batch(&t, rows) < 0) return NULL;
+    for (Py_ssize_t r = 0; done == DONE && r < t.count; r++) {
         PyObject *row = batch_row(&t, r);
-        int done = row ? DONE : FAILED;
-        for (Py_ssize_t c = 0; done == DONE && c < width; c++) {
+        if (!row) done = FAILED;
+        for (Py_ssize_t c = 0; done == DONE && c < t.width; c++) {
             PyObject *v = PyTuple_GetItem(row, c);
-            if (c && (done = put1(&b, '\t'))) break;
-            if (v == Py_None) { done = put(&b, "\\N", 2); continue; }
-            Py_ssize_t start = b.size;
-            done = encode_value(&b, kinds[c], v, mysql);
-            if (done == ASK) {
-                b.size = start;
-                done = ask(state->encode, &b, "iiO", mysql, kinds[c], v);
-            }
+            if (c) done = put1(&t.out, '\t');
+            if (done == DONE)
+                done = v == Py_None ? put(&t.out, "\\N", 2) : put_value(&t, c, v, mysql ? TO_MYSQL : TO_PG);
         }
         Py_XDECREF(row);
-        if (done != DONE || put1(&b, '\n') < 0) goto out;
+        if (done == DONE) done = put1(&t.out, '\n');
     }
-    result = PyBytes_FromStringAndSize(b.data, b.size);
-out:
-    free(b.data);
+    if (done == DONE) result = PyBytes_FromStringAndSize(t.out.data, t.out.size);
+    free(t.out.data);
     Py_DECREF(t.rows);
     return result;
 }
 
-static int render(State *state, Buf *b, char kind, PyObject *v)
-{
-    Py_ssize_t start = b->size;
-    int done = canonical_value(b, kind, v);
-    if (done != ASK) return done;
-    b->size = start;
-    return ask(state->canonical, b, "iiO", 0, kind, v);
-}
-
 /* Append `<octets>:<text>`. The length is known only afterwards, so the text moves down to its prefix. */
-static int put_field(State *state, Buf *b, char kind, PyObject *v)
+static int put_field(Batch *t, Py_ssize_t column, PyObject *v)
 {
+    enum { ROOM = 24 };
+    Buf *b = &t->out;
     if (v == Py_None) return put1(b, '-');
-    Py_ssize_t start = b->size, n;
-    char prefix[24], *p = prefix + sizeof prefix;
-    NEED(b, 24);
-    b->size += 24;
-    if (render(state, b, kind, v) < 0) return FAILED;
-    n = b->size - start - 24;
+    Py_ssize_t start = b->size;
+    char prefix[ROOM], *p = prefix + ROOM;
+    NEED(b, ROOM);
+    b->size += ROOM;
+    if (put_value(t, column, v, CANONICAL) != DONE) return FAILED;
+    Py_ssize_t n = b->size - start - ROOM, u = n;
     *--p = ':';
-    Py_ssize_t u = n;
     do { *--p = (char)('0' + u % 10); u /= 10; } while (u);
-    Py_ssize_t head = prefix + sizeof prefix - p;
+    Py_ssize_t head = prefix + ROOM - p;
     memcpy(b->data + start, p, (size_t)head);
-    memmove(b->data + start + head, b->data + start + 24, (size_t)n);
+    memmove(b->data + start + head, b->data + start + ROOM, (size_t)n);
     b->size = start + head + n;
     return DONE;
 }
@@ -773,31 +703,26 @@ static PyObject *add_all(const Digest *found, Py_ssize_t count, PyObject *lanes)
     return fits ? PyLong_FromSsize_t(count) : NULL;
 }
 
-static PyObject *digest_rows(PyObject *module, PyObject *args)
+static PyObject *digest_rows(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    State *state = PyModule_GetState(module);
     PyObject *rows, *lanes, *result = NULL;
-    const char *kinds;
-    Py_ssize_t width, r = 0;
+    int done = DONE;
     Batch t;
-    Buf b = {NULL, 0, 0};
-    if (!PyArg_ParseTuple(args, "Oy#O:digest_rows", &rows, &kinds, &width, &lanes)) return NULL;
-    if (open_batch(&t, rows, kinds, width, CANONICAL_KINDS) < 0) return NULL;
+    if (!PyArg_ParseTuple(args, "Oy#O!O", &rows, &t.kinds, &t.width, &PyDict_Type, &t.table, &lanes)) return NULL;
+    if (open_batch(&t, rows) < 0) return NULL;
     Digest *found = malloc((size_t)t.count * sizeof *found + 1);
-    if (!found) PyErr_NoMemory();
-    for (; found && r < t.count; r++) {
+    if (!found) { PyErr_NoMemory(); done = FAILED; }
+    for (Py_ssize_t r = 0; done == DONE && r < t.count; r++) {
         PyObject *row = batch_row(&t, r);
-        int done = row ? DONE : FAILED;
-        b.size = 0;
-        for (Py_ssize_t c = 0; done == DONE && c < width; c++)
-            done = put_field(state, &b, kinds[c], PyTuple_GetItem(row, c));
+        if (!row) done = FAILED;
+        t.out.size = 0;
+        for (Py_ssize_t c = 0; done == DONE && c < t.width; c++) done = put_field(&t, c, PyTuple_GetItem(row, c));
         Py_XDECREF(row);
-        if (done != DONE) break;
-        found[r] = digest(b.data, b.size);
+        if (done == DONE) found[r] = digest(t.out.data, t.out.size);
     }
-    if (found && r == t.count) result = add_all(found, t.count, lanes);
+    if (done == DONE) result = add_all(found, t.count, lanes);
     free(found);
-    free(b.data);
+    free(t.out.data);
     Py_DECREF(t.rows);
     return result;
 }
@@ -805,8 +730,7 @@ static PyObject *digest_rows(PyObject *module, PyObject *args)
 static PyObject *digest_lines(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *given, *lanes, *lines, *result = NULL;
-    if (!PyArg_ParseTuple(args, "OO:digest_lines", &given, &lanes)) return NULL;
-    if (!(lines = PySequence_List(given))) return NULL;
+    if (!PyArg_ParseTuple(args, "OO", &given, &lanes) || !(lines = PySequence_List(given))) return NULL;
     Py_ssize_t count = PyList_Size(lines), i = 0;
     Digest *found = malloc((size_t)count * sizeof *found + 1);
     if (!found) PyErr_NoMemory();
@@ -822,91 +746,52 @@ static PyObject *digest_lines(PyObject *Py_UNUSED(module), PyObject *args)
     return result;
 }
 
-static PyObject *render_rows(PyObject *module, PyObject *args)
+static PyObject *render_rows(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    State *state = PyModule_GetState(module);
-    PyObject *rows, *result = NULL;
-    const char *kinds;
-    Py_ssize_t width;
+    PyObject *rows, *result;
     Batch t;
-    Buf b = {NULL, 0, 0};
-    if (!PyArg_ParseTuple(args, "Oy#:render_rows", &rows, &kinds, &width)) return NULL;
-    if (open_batch(&t, rows, kinds, width, CANONICAL_KINDS) < 0) return NULL;
-    if (!(result = PyList_New(t.count))) goto out;
-    for (Py_ssize_t r = 0; r < t.count; r++) {
-        PyObject *row = batch_row(&t, r), *texts = row ? PyTuple_New(width) : NULL;
-        int done = texts && PyList_SetItem(result, r, texts) == 0 ? DONE : FAILED; /* the list owns it now */
-        for (Py_ssize_t c = 0; done == DONE && c < width; c++) {
-            PyObject *v = PyTuple_GetItem(row, c), *text;
-            b.size = 0;
-            if (v == Py_None) { Py_INCREF(v); text = v; }
-            else text = render(state, &b, kinds[c], v) < 0 ? NULL : PyBytes_FromStringAndSize(b.data, b.size);
-            done = text && PyTuple_SetItem(texts, c, text) == 0 ? DONE : FAILED;
+    if (!PyArg_ParseTuple(args, "Oy#O!", &rows, &t.kinds, &t.width, &PyDict_Type, &t.table)) return NULL;
+    if (open_batch(&t, rows) < 0) return NULL;
+    result = PyList_New(t.count);
+    for (Py_ssize_t r = 0; result && r < t.count; r++) {
+        PyObject *row = batch_row(&t, r), *texts = row ? PyTuple_New(t.width) : NULL;
+        int done = texts ? PyList_SetItem(result, r, texts) : FAILED; /* the list owns it now */
+        for (Py_ssize_t c = 0; done == DONE && c < t.width; c++) {
+            PyObject *v = PyTuple_GetItem(row, c), *text = NULL;
+            t.out.size = 0;
+            if (v == Py_None) Py_INCREF(text = v);
+            else if (put_value(&t, c, v, CANONICAL) == DONE) text = PyBytes_FromStringAndSize(t.out.data, t.out.size);
+            done = text ? PyTuple_SetItem(texts, c, text) : FAILED;
         }
         Py_XDECREF(row);
-        if (done != DONE) { Py_CLEAR(result); break; }
+        if (done != DONE) Py_CLEAR(result);
     }
-out:
-    free(b.data);
+    free(t.out.data);
     Py_DECREF(t.rows);
     return result;
-}
-
-static PyObject *bind(PyObject *module, PyObject *args)
-{
-    State *state = PyModule_GetState(module);
-    PyObject *encode, *canonical;
-    if (!PyArg_ParseTuple(args, "OO:bind", &encode, &canonical)) return NULL;
-    Py_INCREF(encode);
-    Py_XDECREF(state->encode);
-    state->encode = encode;
-    Py_INCREF(canonical);
-    Py_XDECREF(state->canonical);
-    state->canonical = canonical;
-    Py_RETURN_NONE;
 }
 
 static PyObject *sha_ni(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int wanted = -1;
-    if (!PyArg_ParseTuple(args, "|p:sha_ni", &wanted)) return NULL;
-    if (wanted >= 0) {
-        blocks = blocks_portable;
-        if (wanted) (void)choose_blocks();
-    }
+    if (!PyArg_ParseTuple(args, "|p", &wanted)) return NULL;
+    if (wanted >= 0) blocks = blocks_portable;
+    if (wanted > 0) choose_blocks();
     return PyBool_FromLong(blocks != blocks_portable);
 }
 
 static PyMethodDef methods[] = {
-    {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, dialect) -> bytes"},
-    {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, lanes) -> int"},
+    {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, table, mysql) -> bytes"},
+    {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, table, lanes) -> int"},
     {"digest_lines", digest_lines, METH_VARARGS, "digest_lines(lines, lanes) -> int"},
-    {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds) -> list"},
-    {"bind", bind, METH_VARARGS, "bind(encode, canonical): the functions asked for values that are not plain"},
+    {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds, table) -> list"},
     {"sha_ni", sha_ni, METH_VARARGS, "sha_ni([wanted]) -> bool: switch and tell whether the processor's SHA is used"},
     {NULL, NULL, 0, NULL}};
 
-static int traverse(PyObject *module, visitproc visit, void *arg)
-{
-    State *state = PyModule_GetState(module);
-    Py_VISIT(state->encode);
-    Py_VISIT(state->canonical);
-    return 0;
-}
-
-static int clear(PyObject *module)
-{
-    State *state = PyModule_GetState(module);
-    Py_CLEAR(state->encode);
-    Py_CLEAR(state->canonical);
-    return 0;
-}
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_speed", NULL, sizeof(State), methods, NULL, traverse, clear, NULL};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_speed", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__speed(void)
 {
-    (void)choose_blocks();
+    choose_blocks();
     return PyModule_Create(&definition);
 }

@@ -1,7 +1,7 @@
 r"""Whole batches of driver rows to load text, canonical texts and digests: in C where it was built, in Python otherwise.
 
-The Python functions here define the result; `_speed.c` does the same about ten times faster and asks `_encode` and `_canonical` for every
-value out of the ordinary. `DBLENS_PURE=1` in the environment keeps to Python. A column's kind is one octet of `kinds`; every
+The Python functions here define the result; `_speed.c` does the same many times faster and calls the function for a single value
+(`_LOADERS`, `_RENDERERS`) for each that is out of the ordinary. `DBLENS_PURE=1` in the environment keeps to Python. A column's kind is one octet of `kinds`; every
 kind takes None (NULL). ValueError for a value that its kind cannot hold, for a row of another width, for an unknown kind; nothing is
 added to the sums then.
 
@@ -25,6 +25,7 @@ added to the sums then.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import os
 import sys
@@ -159,24 +160,6 @@ _LOADERS: dict[str, dict[int, Callable[[Any], bytes]]] = {
     "mytext": _loaders(_my_escape, _finite_float, b""),
 }
 
-_float_form, _json_form = renderer(Form.FLOAT), renderer(Form.JSON)
-
-
-def _float(value: object) -> bytes:
-    if isinstance(value, int) and not _is_double(value):
-        raise _refuse("f", value)
-    text = _float_form(value)
-    if text.endswith("Infinity") and not isinstance(value, float) and b"n" not in _clean(value).lower():
-        raise ValueError(f"beyond a double: {value!r:.80}")
-    return text.encode()
-
-
-def _json(value: object) -> bytes:
-    try:
-        return _json_form(value).encode()
-    except RecursionError as error:
-        raise ValueError("JSON nested too deep") from error
-
 
 def _text_form(kind: str, form: Form) -> Callable[[object], bytes]:
     render = renderer(form)
@@ -196,7 +179,7 @@ def _formed(form: Form) -> Callable[[object], bytes]:
 
 _RENDERERS: dict[int, Callable[[Any], bytes]] = {
     ord("i"): _load_int,
-    ord("f"): _float,
+    ord("f"): _formed(Form.FLOAT),
     ord("v"): _flag,
     ord("s"): _str,
     ord("r"): _raw,
@@ -205,7 +188,7 @@ _RENDERERS: dict[int, Callable[[Any], bytes]] = {
     ord("d"): _formed(Form.DECIMAL),
     ord("z"): _text_form("z", Form.TIMESTAMPTZ),
     ord("k"): _text_form("k", Form.TIME),
-    ord("j"): _json,
+    ord("j"): _formed(Form.JSON),
     ord("y"): _formed(Form.DYNAMIC),
 }
 
@@ -219,15 +202,19 @@ def _steps(table: dict[int, Callable[[Any], bytes]], kinds: bytes) -> list[Calla
     return [table[kind] for kind in kinds]
 
 
+def _loaders_of(dialect: Dialect) -> dict[int, Callable[[Any], bytes]]:
+    if dialect not in _LOADERS:
+        raise ValueError(f"unknown dialect: {dialect}")
+    return _LOADERS[dialect]
+
+
 def _check(row: Sequence[Any], width: int) -> None:
     if len(row) != width:
         raise ValueError(f"a row of {len(row)} values for {width} columns")
 
 
 def _encode_rows(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
-    if dialect not in _LOADERS:
-        raise ValueError(f"unknown dialect: {dialect}")
-    steps = _steps(_LOADERS[dialect], kinds)
+    steps = _steps(_loaders_of(dialect), kinds)
     lines = []
     for row in rows:
         _check(row, len(steps))
@@ -277,19 +264,24 @@ class Kit(NamedTuple):
 PYTHON = Kit("python", _encode_rows, _digest_rows, _digest_lines, _render_rows)
 
 
-def _encode(mysql: int, kind: int, value: object) -> bytes:
-    return _LOADERS["mytext" if mysql else "pgtext"][kind](value)
-
-
-def _canonical(_: int, kind: int, value: object) -> bytes:
-    return _RENDERERS[kind](value)
-
-
 def native(module: ModuleType) -> Kit:
     """Return the kit of a built `_speed` module, bound to this module's definitions."""
     c = cast("Any", module)
-    c.bind(_encode, _canonical)
-    return Kit("c", c.encode_rows, c.digest_rows, c.digest_lines, c.render_rows)
+
+    def encode(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
+        table = _loaders_of(dialect)
+        _steps(table, kinds)
+        return cast("bytes", c.encode_rows(rows, kinds, table, dialect == "mytext"))
+
+    def digest(rows: Rows, kinds: bytes, lanes: Lanes) -> int:
+        _steps(_RENDERERS, kinds)
+        return cast("int", c.digest_rows(rows, kinds, _RENDERERS, lanes))
+
+    def render(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
+        _steps(_RENDERERS, kinds)
+        return cast("list[tuple[bytes | None, ...]]", c.render_rows(rows, kinds, _RENDERERS))
+
+    return Kit("c", encode, digest, c.digest_lines, render)
 
 
 def _choose() -> Kit:
@@ -297,10 +289,9 @@ def _choose() -> Kit:
     if os.environ.get("DBLENS_PURE") == "1" or sys.byteorder != "little":
         return PYTHON
     try:
-        from dblens.values import _speed
+        return native(importlib.import_module("dblens.values._speed"))
     except ImportError:
         return PYTHON
-    return native(_speed)
 
 
 _kit = _choose()

@@ -11,7 +11,9 @@ import pytest
 from dblens import errors
 from dblens.errors import DBLensError
 
-LEAVES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, DBLensError) and c is not DBLensError]
+LEAVES = [
+    c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, DBLensError) and c is not DBLensError
+]
 ROW = re.compile(r"[├└]─ (\w+)(?:\([^)]*\))?\s+([\w.]+)\s+(\d{3})\s+(\d+)$", re.MULTILINE)
 DOCUMENTED = {name: (code, int(http), int(exit)) for name, code, http, exit in ROW.findall(errors.__doc__ or "")}
 

@@ -51,7 +51,9 @@ def lint(folder: Path, contract: str) -> subprocess.CompletedProcess[str]:
     """Check one contract in a folder that holds the package."""
     command = [sys.executable, "-c", LINT, "--no-cache", "--contract", contract]
     environment = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def copy(folder: Path) -> Path:
@@ -107,7 +109,9 @@ HEAVY = (
 def loaded_after(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter has loaded after a statement."""
     code = f"{statement}\nimport sys; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     return set(result.stdout.split())
 
 
@@ -119,7 +123,9 @@ def test_opening_a_workspace_loads_no_driver() -> None:
     assert not loaded_after("import dblens; dblens.open().catalog") & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["dblens.schema.diff", "dblens.schema.order", "dblens.values.codec", "dblens.engines"])
+@pytest.mark.parametrize(
+    "module", ["dblens.schema.diff", "dblens.schema.order", "dblens.values.codec", "dblens.engines"]
+)
 def test_lower_floors_load_nothing_heavy(module: str) -> None:
     assert not loaded_after(f"import {module}") & (set(HEAVY) - {"socket"})
 

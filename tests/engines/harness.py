@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -59,8 +59,8 @@ class Harness(ABC):
         """Make the sample tables."""
 
     @abstractmethod
-    def keyed(self, url: str, table: str, rows: int) -> None:
-        """Make one of the tables of `KEYS` with so many rows; `v` counts from 1."""
+    def keyed(self, url: str, kind: str, rows: int, name: str | None = None) -> None:
+        """Make one of the tables of `KEYS` with so many rows, called like its kind or `name`; `v` counts from 1."""
 
     @abstractmethod
     def column(self, url: str, table: str, native: str, literals: Sequence[object]) -> None:
@@ -69,6 +69,10 @@ class Harness(ABC):
     @abstractmethod
     def named(self, url: str, name: str) -> None:
         """Make a table called `name` with a key `id` and a text column called `name`, holding one row (1, 'x')."""
+
+    @abstractmethod
+    def release(self, url: str) -> None:
+        """Remove what depends on `person` (the view `rich`), where that would keep it from being replaced."""
 
     @abstractmethod
     def change(self, url: str, table: str) -> None:
@@ -103,23 +107,25 @@ class SqlHarness(Harness):
     def sample(self, url: str) -> None:
         self.run(url, self.SAMPLE)
 
-    def keyed(self, url: str, table: str, rows: int) -> None:
+    def keyed(self, url: str, kind: str, rows: int, name: str | None = None) -> None:
         q, lit = self.quote, self.literal
         columns = {
             "k_int": "id integer NOT NULL PRIMARY KEY, v integer",
             "k_pair": f"a integer NOT NULL, b {self.key_text} NOT NULL, v integer, PRIMARY KEY (a, b)",
             "k_text": f"k {self.key_text} NOT NULL PRIMARY KEY, v integer",
             "k_none": f"v integer, t {self.key_text}",
-        }[table]
-        values = {
+        }[kind]
+        values: Callable[[int], str] = {
             "k_int": lambda n: f"({n * 3 - 7}, {n})",
             "k_pair": lambda n: f"({n // 4 - 2}, {lit(text_key(n))}, {n})",
             "k_text": lambda n: f"({lit(text_key(n))}, {n})",
             "k_none": lambda n: f"({n // 2}, 'same')",
-        }[table]
-        statements = [f"CREATE TABLE {q(table)} ({columns})"]
+        }[kind]
+        statements = [f"CREATE TABLE {q(name or kind)} ({columns})"]
         if rows:
-            statements.append(f"INSERT INTO {q(table)} VALUES " + ", ".join(values(n) for n in range(1, rows + 1)))
+            statements.append(
+                f"INSERT INTO {q(name or kind)} VALUES " + ", ".join(values(n) for n in range(1, rows + 1))
+            )
         self.run(url, statements)
 
     def column(self, url: str, table: str, native: str, literals: Sequence[object]) -> None:
@@ -136,6 +142,9 @@ class SqlHarness(Harness):
                 f"INSERT INTO {q} VALUES (1, 'x')",
             ],
         )
+
+    def release(self, url: str) -> None:
+        self.run(url, ["DROP VIEW rich"])
 
     def change(self, url: str, table: str) -> None:
         self.run(url, [f"INSERT INTO {self.quote(table)} (id, name) VALUES (99, 'late')"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from bson import Decimal128, Int64
@@ -28,7 +28,9 @@ class Harness(harness.Harness):
         CheckCase(Check(kind="too_long", limit=3), "string", ("abc", "abcd", "ééé", "", None), (1,)),
         CheckCase(Check(kind="trailing_space"), "string", ("a", "a ", " ", " a", "", None), (1, 2)),
         CheckCase(Check(kind="four_byte_text"), "string", ("a", "😀", "日", None), (1,)),
-        CheckCase(Check(kind="outside_integers", low="0", high="100"), "long", (Int64(-1), Int64(0), Int64(101), None), (0, 2)),
+        CheckCase(
+            Check(kind="outside_integers", low="0", high="100"), "long", (Int64(-1), Int64(0), Int64(101), None), (0, 2)
+        ),
     )
 
     def _database(self, url: str) -> Any:
@@ -49,9 +51,23 @@ class Harness(harness.Harness):
             url,
             "person",
             [
-                {"_id": 1, "name": "Ada", "email": "ada@example.org", "score": 0.1, "balance": Decimal128("10.50"), "seen": day},
+                {
+                    "_id": 1,
+                    "name": "Ada",
+                    "email": "ada@example.org",
+                    "score": 0.1,
+                    "balance": Decimal128("10.50"),
+                    "seen": day,
+                },
                 {"_id": 2, "name": "Björn", "score": -0.0, "balance": Decimal128("100"), "photo": b""},
-                {"_id": 3, "name": "日本 \\ tab\t nl\n", "email": "x", "score": 1e300, "tags": ["a", 1, None], "photo": b"\0\xff"},
+                {
+                    "_id": 3,
+                    "name": "日本 \\ tab\t nl\n",
+                    "email": "x",
+                    "score": 1e300,
+                    "tags": ["a", 1, None],
+                    "photo": b"\0\xff",
+                },
                 {"_id": 4, "name": "", "email": "", "note": None, "home": {"city": "X", "a.b": 1}},
                 {"_id": 5, "name": "trail ", "email": "é", "score": 1, "big": Int64(2**63 - 1)},
             ],
@@ -67,24 +83,31 @@ class Harness(harness.Harness):
         )
         self._fill(url, "plain", [{"a": 1, "b": "same"}, {"a": 1, "b": "same"}, {"a": 2, "b": None}])
         database = self._database(url)
-        database["person"].create_index("email", unique=True, name="person_email", partialFilterExpression={"email": {"$exists": True}})
+        database["person"].create_index(
+            "email", unique=True, name="person_email", partialFilterExpression={"email": {"$exists": True}}
+        )
         database["person"].create_index([("name", -1)], name="person_name")
         database.create_collection("rich", viewOn="person", pipeline=[{"$match": {"score": {"$gt": 1}}}])
         database.client.close()
 
-    def keyed(self, url: str, table: str, rows: int) -> None:
-        make = {
+    def keyed(self, url: str, kind: str, rows: int, name: str | None = None) -> None:
+        make: Callable[[int], dict[str, Any]] = {
             "k_int": lambda n: {"_id": n * 3 - 7, "v": n},
             "k_pair": lambda n: {"_id": {"a": n // 4 - 2, "b": text_key(n)}, "v": n},
             "k_text": lambda n: {"_id": text_key(n), "v": n},
-        }[table]
-        self._fill(url, table, [make(n) for n in range(1, rows + 1)])
+        }[kind]
+        self._fill(url, name or kind, [make(n) for n in range(1, rows + 1)])
 
     def column(self, url: str, table: str, native: str, literals: Sequence[object]) -> None:
         self._fill(url, table, [{"_id": n, "v": value} for n, value in enumerate(literals, 1)])
 
     def named(self, url: str, name: str) -> None:
         self._fill(url, name, [{"_id": 1, name: "x"}])
+
+    def release(self, url: str) -> None:
+        database = self._database(url)
+        database.drop_collection("rich")
+        database.client.close()
 
     def change(self, url: str, table: str) -> None:
         database = self._database(url)

@@ -40,10 +40,14 @@ class Harness(SqlHarness):
         "INSERT INTO plain VALUES (1, 'same'), (1, 'same'), (2, NULL)",
     )
     CHECKS: ClassVar[Sequence[CheckCase]] = (
-        CheckCase(Check(kind="nonfinite"), "double precision", ("'NaN'", "'Infinity'", "'-Infinity'", "0", "NULL"), (0, 1, 2)),
+        CheckCase(
+            Check(kind="nonfinite"), "double precision", ("'NaN'", "'Infinity'", "'-Infinity'", "0", "NULL"), (0, 1, 2)
+        ),
         CheckCase(Check(kind="nonfinite"), "numeric", ("'NaN'", "'Infinity'", "1e30", "NULL"), (0, 1)),
         CheckCase(Check(kind="negative_zero"), "double precision", ("'-0'", "0", "-1", "'NaN'", "NULL"), (0,)),
-        CheckCase(Check(kind="infinite_time"), "timestamp", ("'infinity'", "'-infinity'", "'2024-01-01'", "NULL"), (0, 1)),
+        CheckCase(
+            Check(kind="infinite_time"), "timestamp", ("'infinity'", "'-infinity'", "'2024-01-01'", "NULL"), (0, 1)
+        ),
         CheckCase(Check(kind="infinite_time"), "date", ("'infinity'", "'2024-01-01'", "NULL"), (0,)),
         CheckCase(
             Check(kind="outside_dates", low="1000-01-01", high="9999-12-31"),
@@ -74,10 +78,13 @@ class Harness(SqlHarness):
         CheckCase(Check(kind="four_byte_text"), "text", ("'a'", "'😀'", "'日'", "NULL"), (1,)),
         CheckCase(Check(kind="oversize", limit=3), "text", ("'abc'", "'abcd'", "'éé'", "NULL"), (1, 2)),
         CheckCase(
-            Check(kind="json_nul"), "json", ("'{\"a\":\"x\"}'", r"""'{"a":"\u0000"}'""", r"""'"\\u0000"'""", "NULL"), (1,)
+            Check(kind="json_nul"), "json", ('\'{"a":"x"}\'', r"""'{"a":"\u0000"}'""", r"""'"\\u0000"'""", "NULL"), (1,)
         ),
         CheckCase(
-            Check(kind="json_duplicate_key"), "json", ("'{\"a\":1}'", """'{"a":1,"a":2}'""", """'[{"a":1},{"a":1}]'""", "NULL"), (1,)
+            Check(kind="json_duplicate_key"),
+            "json",
+            ("'{\"a\":1}'", """'{"a":1,"a":2}'""", """'[{"a":1},{"a":1}]'""", "NULL"),
+            (1,),
         ),
         CheckCase(Check(kind="null_key"), "integer", ("1", "NULL", "NULL"), (1, 2)),
     )

@@ -40,7 +40,12 @@ class Harness(SqlHarness):
     )
     CHECKS: ClassVar[Sequence[CheckCase]] = (
         CheckCase(Check(kind="nul_character"), "TEXT", ("'a'", "CAST(x'610062' AS TEXT)", "''", "NULL"), (1,)),
-        CheckCase(Check(kind="invalid_text"), "TEXT", ("'é'", "CAST(x'ff' AS TEXT)", "CAST(x'c080' AS TEXT)", "'😀'", "NULL"), (1, 2)),
+        CheckCase(
+            Check(kind="invalid_text"),
+            "TEXT",
+            ("'é'", "CAST(x'ff' AS TEXT)", "CAST(x'c080' AS TEXT)", "'😀'", "NULL"),
+            (1, 2),
+        ),
         CheckCase(Check(kind="nonfinite"), "REAL", ("9e999", "-9e999", "0.0", "NULL"), (0, 1)),
         CheckCase(Check(kind="negative_zero"), "", ("-0.0", "0.0", "0", "NULL"), (0,)),
         CheckCase(

@@ -99,11 +99,15 @@ def base(server: _MySQLFamily, driver: str) -> Iterator[Database]:
 
 
 def fields(table: Table, *, target: bool = False) -> list[Field]:
-    return [Field(column=c, form=form_of(c.type), target=c if target else None) for c in table.columns if not c.generated]
+    return [
+        Field(column=c, form=form_of(c.type), target=c if target else None) for c in table.columns if not c.generated
+    ]
 
 
 def record(run: str = "r1", epoch: int = 1) -> RunRecord:
-    return RunRecord(id=run, plan_hash="hash", state="copying", epoch=epoch, holder="test on here", beat_at="2026-01-01T00:00:00Z")
+    return RunRecord(
+        id=run, plan_hash="hash", state="copying", epoch=epoch, holder="test on here", beat_at="2026-01-01T00:00:00Z"
+    )
 
 
 def at(table: Table, place: Place) -> Table:
@@ -132,7 +136,9 @@ def test_every_hazard_has_its_canonical_text(base: Database) -> None:
         assert len(rows) == len(expected.rows)
         for row, want, hazard in zip(rows, expected.rows, expected.hazards, strict=True):
             # MariaDB has no negative zero at all.
-            if row != want and not (base.server.name == "mariadb" and "negative-zero" in hazard.tags and row[1] == b"0"):
+            if row != want and not (
+                base.server.name == "mariadb" and "negative-zero" in hazard.tags and row[1] == b"0"
+            ):
                 wrong.append((hazard.id, row[1], want[1]))
         sums = Accumulator()
         sums.add_rows(session.canonical_rows(table, chosen))
@@ -151,25 +157,48 @@ def test_every_hazard_survives_a_copy_within_the_engine(base: Database, fmt: Any
         columns = []
         for column in table.columns:
             kept = types.store(column, "mysql", flavour=target.flavour)
-            columns.append(msgspec.structs.replace(column, type=kept.type, native=kept.native, collation=kept.collation))
+            columns.append(
+                msgspec.structs.replace(column, type=kept.type, native=kept.native, collation=kept.collation)
+            )
         tables.append(msgspec.structs.replace(table, columns=tuple(columns)))
     places = stage(target, *tables)
     for expected in corpus:
         table = schema.table(base.name, expected.name)
         place = places[base.name, expected.name]
         for form in {types.store(table.column("v"), "mysql", flavour=target.flavour).form, expected.form}:
-            chosen = [
-                Field(column=c, form=Form.INT if c.name == "id" else form, target=c) for c in table.columns
-            ]
+            chosen = [Field(column=c, form=Form.INT if c.name == "id" else form, target=c) for c in table.columns]
             chunk = Chunk(run=run.id, table=place, number=0, epoch=1)
             loaded = target.load(place, chosen, fmt, source.export(table, chosen, fmt), chunk, fast=True)
             assert loaded == len(expected.rows)
-            assert source.fingerprint(table, chosen) == target.fingerprint(at(table, place), chosen), (expected.name, form)
+            if form == Form.JSON:
+                # MySQL writes decimals inside JSON with their zeros and reads them back as doubles.
+                ours, theirs = (
+                    sorted(s.canonical_rows(t, chosen, exact=True), key=repr)
+                    for s, t in ((source, table), (target, at(table, place)))
+                )
+                assert ours == theirs
+            else:
+                assert source.fingerprint(table, chosen) == target.fingerprint(at(table, place), chosen), (
+                    expected.name,
+                    form,
+                )
     target.close_run(run)
 
 
 def test_ten_thousand_doubles_are_rendered_exactly_by_the_server(base: Database) -> None:
-    values = [0.0, 5e-324, -5e-324, 1.7976931348623157e308, 2.2250738585072014e-308, 1e15, 1e16, 123456789012345.6, 1e22, 1e-15, 1e-16]
+    values = [
+        0.0,
+        5e-324,
+        -5e-324,
+        1.7976931348623157e308,
+        2.2250738585072014e-308,
+        1e15,
+        1e16,
+        123456789012345.6,
+        1e22,
+        1e-15,
+        1e-16,
+    ]
     dice = random.Random(7)
     while len(values) < 10_000:
         value = struct.unpack("<d", dice.randbytes(8))[0]
@@ -204,7 +233,8 @@ def test_buckets_and_key_ranges_select_rows(base: Database) -> None:
     whole = session.fingerprint(table, chosen)
     parts = session.chunks(table, 60)
     assert len(parts) == math.ceil(500 / 60)
-    assert parts[0].lo is None and parts[-1].hi is None
+    assert parts[0].lo is None
+    assert parts[-1].hi is None
     assert sum((session.fingerprint(table, chosen, keys=k).total for k in parts), Sum()) == whole.total
     rows = list(session.canonical_rows(table, chosen))
     some = frozenset(list(whole.buckets)[:5])
@@ -229,7 +259,8 @@ def test_values_beyond_max_allowed_packet_are_read_column_by_column(base: Databa
     assert session.fingerprint(table, chosen) == sums.fingerprint()
     text = b"".join(b.data for b in session.export(table, chosen, "mytext"))
     assert text.count(b"\n") == 3
-    assert b"2\t" + b"6162" * 10 in text and b"tab\\there" in text
+    assert b"2\t" + b"6162" * 10 in text
+    assert b"tab\\there" in text
 
 
 # ------------------------------------------------------------------------------------------------------------- inspect
@@ -267,39 +298,60 @@ def test_a_rich_schema_is_read_whole(base: Database) -> None:
     child, parent, parts = schema.tables
     assert parent.comment == "the parent"
     identity = parent.column("id").identity
-    assert identity is not None and identity.next == 42
+    assert identity is not None
+    assert identity.next == 42
     assert parent.column("id").type == Integer(32, unsigned=True)
     assert parent.column("note").comment == "it's a note"
     made = parent.column("made")
-    assert made.default is not None and made.default.kind == "now" and made.on_update
+    assert made.default is not None
+    assert made.default.kind == "now"
+    assert made.on_update
     assert parent.column("code").charset == "latin1"
     assert [k.columns for k in parent.uniques] == [("code",)]
-    assert child.primary_key is not None and child.primary_key.columns == ("id",)
+    assert child.primary_key is not None
+    assert child.primary_key.columns == ("id",)
     assert [k.columns for k in child.uniques] == [("name", "parent")]
     name = child.column("name")
-    assert name.type == Text(40) and name.collation == "utf8mb4_bin" and not name.nullable
-    assert name.default is not None and (name.default.kind, name.default.value) == ("literal", "x'y")
+    assert name.type == Text(40)
+    assert name.collation == "utf8mb4_bin"
+    assert not name.nullable
+    assert name.default is not None
+    assert (name.default.kind, name.default.value) == ("literal", "x'y")
     assert child.column("amount").type == Decimal(12, 2, unsigned=True)
     bits = child.column("bits").default
-    assert bits is not None and bits.value == "101"
+    assert bits is not None
+    assert bits.value == "101"
     assert child.column("nothing").default is None
     day = child.column("day").default
-    assert day is not None and day.value == "2020-01-02"
+    assert day is not None
+    assert day.value == "2020-01-02"
     assert isinstance(child.column("doc").type, Json)
     assert child.column("doc").native == "json"
     twice, half = child.column("twice").generated, child.column("half").generated
-    assert twice is not None and twice.stored and half is not None and not half.stored
+    assert twice is not None
+    assert twice.stored
+    assert half is not None
+    assert not half.stored
     by_name = {i.name: i for i in child.indexes}
     assert by_name["by_name"].parts == (IndexPart(column="name", prefix=10),)
     assert by_name["by_day"].parts[0].descending
     assert by_name["words"].kind == "fulltext"
     (key,) = child.foreign_keys
-    assert (key.name, key.table, key.referred, key.on_delete, key.on_update) == ("child_parent", "parent", ("id",), "cascade", "set null")
+    assert (key.name, key.table, key.referred, key.on_delete, key.on_update) == (
+        "child_parent",
+        "parent",
+        ("id",),
+        "cascade",
+        "set null",
+    )
     assert [c.name for c in child.checks] == ["positive"]
     assert [t.name for t in child.triggers] == ["guard"]
-    assert parts.partitioning is not None and parts.partitioning.kind == "RANGE" and len(parts.partitioning.partitions) == 2
+    assert parts.partitioning is not None
+    assert parts.partitioning.kind == "RANGE"
+    assert len(parts.partitioning.partitions) == 2
     (view,) = schema.views
-    assert view.depends_on == (f"{base.name}.child",) and [c.name for c in view.columns] == ["id", "name"]
+    assert view.depends_on == (f"{base.name}.child",)
+    assert [c.name for c in view.columns] == ["id", "name"]
     assert sorted(r.kind for r in schema.routines) == ["event", "function", "procedure"]
     assert {r.name: r.kind for r in session.list_tables(base.name)}["seen"] == "view"
     _as_sqlalchemy_sees_it(base, schema.tables)
@@ -330,10 +382,17 @@ def _as_sqlalchemy_sees_it(base: Database, tables: tuple[Table, ...]) -> None:
         theirs = inspector.get_columns(table.name)
         assert [c["name"] for c in theirs] == [c.name for c in table.columns]
         assert [bool(c["nullable"]) for c in theirs] == [c.nullable for c in table.columns]
-        assert inspector.get_pk_constraint(table.name)["constrained_columns"] == list(table.primary_key.columns if table.primary_key else ())
-        keys = {(k["name"], tuple(k["constrained_columns"]), k["referred_table"]) for k in inspector.get_foreign_keys(table.name)}
+        assert inspector.get_pk_constraint(table.name)["constrained_columns"] == list(
+            table.primary_key.columns if table.primary_key else ()
+        )
+        keys = {
+            (k["name"], tuple(k["constrained_columns"]), k["referred_table"])
+            for k in inspector.get_foreign_keys(table.name)
+        }
         assert keys == {(k.name, k.columns, k.table) for k in table.foreign_keys}
-        uniques = {(u["name"], tuple(c or "" for c in u["column_names"])) for u in inspector.get_unique_constraints(table.name)}
+        uniques = {
+            (u["name"], tuple(c or "" for c in u["column_names"])) for u in inspector.get_unique_constraints(table.name)
+        }
         assert uniques == {(k.name, k.columns) for k in table.uniques}
     sql.dispose()
 
@@ -418,7 +477,9 @@ def test_checks_count_and_repairs_change_exactly_those_values(base: Database) ->
 def _plain(base: Database, name: str = "t", rows: int = 10) -> None:
     base.run(f"create table {name} (id int primary key, v varchar(50) character set utf8mb4, b varbinary(9))")
     with base.db.cursor() as cursor:
-        cursor.executemany(f"insert into {name} values (%s, %s, %s)", [(i, f"v\t{i}\\", bytes([i % 256, 0, 9])) for i in range(rows)])
+        cursor.executemany(
+            f"insert into {name} values (%s, %s, %s)", [(i, f"v\t{i}\\", bytes([i % 256, 0, 9])) for i in range(rows)]
+        )
 
 
 def test_a_chunk_is_loaded_once_and_epochs_fence(base: Database) -> None:
@@ -431,7 +492,9 @@ def test_a_chunk_is_loaded_once_and_epochs_fence(base: Database) -> None:
     for number, keys in enumerate(source.chunks(table, 4)):
         chunk = Chunk(run=run.id, table=place, number=number, keys=keys, epoch=1)
         for _ in range(2):
-            assert target.load(place, chosen, "mytext", source.export(table, chosen, "mytext", keys=keys), chunk, fast=False) in (4, 2)
+            assert target.load(
+                place, chosen, "mytext", source.export(table, chosen, "mytext", keys=keys), chunk, fast=False
+            ) in (4, 2)
     assert target.count(at(table, place)) == 10
     assert [(c.number, c.rows) for c in target.ledger(run.id)] == [(0, 4), (1, 4), (2, 2)]
     assert target.ledger(run.id)[1].keys == source.chunks(table, 4)[1]
@@ -440,7 +503,12 @@ def test_a_chunk_is_loaded_once_and_epochs_fence(base: Database) -> None:
     assert taken.epoch == 2
     with pytest.raises(Conflict, match="taken over by another"):
         target.load(
-            place, chosen, "mytext", source.export(table, chosen, "mytext"), Chunk(run=run.id, table=place, number=9, epoch=1), fast=True
+            place,
+            chosen,
+            "mytext",
+            source.export(table, chosen, "mytext"),
+            Chunk(run=run.id, table=place, number=9, epoch=1),
+            fast=True,
         )
     with pytest.raises(Conflict):
         target.write_run(run)
@@ -473,7 +541,14 @@ def test_a_stream_that_breaks_leaves_nothing(base: Database) -> None:
 
 @pytest.mark.parametrize(
     ("native", "value"),
-    [("tinyint", "300"), ("decimal(4,1)", "1.25"), ("varchar(2)", "abc"), ("date", "2024-13-01"), ("int", "x"), ("datetime(3)", "2024-01-01 00:00:00.1234")],
+    [
+        ("tinyint", "300"),
+        ("decimal(4,1)", "1.25"),
+        ("varchar(2)", "abc"),
+        ("date", "2024-13-01"),
+        ("int", "x"),
+        ("datetime(3)", "2024-01-01 00:00:00.1234"),
+    ],
 )
 def test_what_a_column_cannot_hold_exactly_is_an_error(base: Database, native: str, value: str) -> None:
     if native == "datetime(3)":
@@ -486,7 +561,12 @@ def test_what_a_column_cannot_hold_exactly_is_an_error(base: Database, native: s
     chosen = [Field(column=column, form=form_of(column.type), target=column)]
     with pytest.raises(QueryFailed):
         target.load(
-            place, chosen, "mytext", [Block(data=value.encode() + b"\n", size=9, rows=1)], Chunk(run=run.id, table=place, number=0, epoch=1), fast=True
+            place,
+            chosen,
+            "mytext",
+            [Block(data=value.encode() + b"\n", size=9, rows=1)],
+            Chunk(run=run.id, table=place, number=0, epoch=1),
+            fast=True,
         )
     assert target.count(at(table, place)) == 0
     target.close_run(run)
@@ -501,13 +581,16 @@ def test_one_migration_a_target(base: Database) -> None:
         first.open_run(record())
     first.close()
     taken = second.open_run(record(), takeover=True)
-    assert taken.epoch == 2 and second.list_runs() == [taken]
+    assert taken.epoch == 2
+    assert second.list_runs() == [taken]
     second.close_run(taken)
     assert run.epoch == 1
 
 
 def test_clear_repair_renumber_and_orphans(base: Database) -> None:
-    base.run("create table p (id int not null auto_increment primary key, v varchar(20) character set utf8mb4) auto_increment = 50")
+    base.run(
+        "create table p (id int not null auto_increment primary key, v varchar(20) character set utf8mb4) auto_increment = 50"
+    )
     base.run("insert into p values (1, 'one'), (2, 'two'), (3, 'three')")
     base.run("create table k (id int primary key, p int)")
     base.run("insert into k values (1, 1), (2, 99), (3, null)")
@@ -519,10 +602,21 @@ def test_clear_repair_renumber_and_orphans(base: Database) -> None:
     for table in (p, k):
         chosen = fields(table, target=True)
         place = places[base.name, table.name]
-        target.load(place, chosen, "rows", source.export(table, chosen, "rows"), Chunk(run=run.id, table=place, number=0, epoch=1), fast=True)
+        target.load(
+            place,
+            chosen,
+            "rows",
+            source.export(table, chosen, "rows"),
+            Chunk(run=run.id, table=place, number=0, epoch=1),
+            fast=True,
+        )
     place = places[base.name, "p"]
     assert target.repair(place, fields(p, target=True), ["id"], [(2, "zwei'\\"), (4, "four")], [(1,)]) >= 2
-    assert sorted(target.execute(f"select * from {ddl.quote(place[0])}.p").rows) == [(2, "zwei'\\"), (3, "three"), (4, "four")]
+    assert sorted(target.execute(f"select * from {ddl.quote(place[0])}.p").rows) == [
+        (2, "zwei'\\"),
+        (3, "three"),
+        (4, "four"),
+    ]
     target.renumber(p, place)
     base.run(f"insert into {ddl.quote(place[0])}.p (v) values ('next')")
     assert base.run(f"select max(id) from {ddl.quote(place[0])}.p") == [(50,)]
@@ -539,8 +633,12 @@ def test_rows_are_inserted_where_local_infile_is_off(driver: str) -> None:
     server.start()
     try:
         base = Database(server, driver)
-        base.run("create table t (id int primary key, v text character set utf8mb4, b varbinary(9), n bit(9), g geometry, s set('a','b'))")
-        base.run("insert into t values (1, 'tab\\t\\\\N', x'00ff', b'101', ST_GeomFromText('POINT(1 2)', 4326), 'a,b'), (2, null, null, null, null, null)")
+        base.run(
+            "create table t (id int primary key, v text character set utf8mb4, b varbinary(9), n bit(9), g geometry, s set('a','b'))"
+        )
+        base.run(
+            "insert into t values (1, 'tab\\t\\\\N', x'00ff', b'101', ST_GeomFromText('POINT(1 2)', 4326), 'a,b'), (2, null, null, null, null, null)"
+        )
         source, target = base.session(), base.session()
         assert not target.supports("bulk_load").ok
         table = source.inspect().table(base.name, "t")
@@ -549,7 +647,12 @@ def test_rows_are_inserted_where_local_infile_is_off(driver: str) -> None:
         for fmt in ("mytext", "rows"):
             chosen = fields(table, target=True)
             loaded = target.load(
-                place, chosen, fmt, source.export(table, chosen, fmt), Chunk(run=run.id, table=place, number=0, epoch=1), fast=True
+                place,
+                chosen,
+                fmt,
+                source.export(table, chosen, fmt),
+                Chunk(run=run.id, table=place, number=0, epoch=1),
+                fast=True,
             )
             assert loaded == 2
             assert source.fingerprint(table, chosen) == target.fingerprint(at(table, place), chosen)
@@ -585,7 +688,9 @@ def _two_tables(base: Database) -> tuple[Table, Table]:
 
 def _live(base: Database) -> None:
     base.run("create table p (id int primary key, old int)")
-    base.run("create table c (id int primary key, p int, constraint c_p foreign key (p) references p (id) on delete cascade)")
+    base.run(
+        "create table c (id int primary key, p int, constraint c_p foreign key (p) references p (id) on delete cascade)"
+    )
     base.run("insert into p values (1, 1)")
     base.run("insert into c values (1, 1)")
     base.run("create view v as select id from c")
@@ -705,9 +810,11 @@ def test_merge_and_unmerge(base: Database, rule: Any) -> None:
     if rule == "error":
         assert (counts.inserted, after[2:]) == (2, [(3, "c", 7), (4, "B", 7)])
     elif rule == "skip":
-        assert (counts.inserted, counts.skipped) == (1, 1) and after == [*before, (3, "c", 7)]
+        assert (counts.inserted, counts.skipped) == (1, 1)
+        assert after == [*before, (3, "c", 7)]
     else:
-        assert (counts.inserted, counts.updated) == (1, 1) and after[1:] == [(2, "B", 2), (3, "c", 7)]
+        assert (counts.inserted, counts.updated) == (1, 1)
+        assert after[1:] == [(2, "B", 2), (3, "c", 7)]
     base.run("update m set v = 'C' where id = 3")
     with pytest.raises(Irreversible):
         session.unmerge(run, (base.name, "m"), ["id"])
@@ -763,7 +870,9 @@ def test_a_snapshot_stays_at_its_instant(base: Database) -> None:
     session = base.session()
     table = session.inspect().table(base.name, "t")
     snapshot = session.begin_snapshot()
-    assert not snapshot.shared and not snapshot.consistent and "old (MyISAM)" in snapshot.note
+    assert not snapshot.shared
+    assert not snapshot.consistent
+    assert "old (MyISAM)" in snapshot.note
     base.run("delete from t")
     assert session.count(table) == 5
     assert session.fingerprint(table, fields(table)).total.count == 5
@@ -800,10 +909,14 @@ def test_an_export_given_up_early_frees_the_connection_at_once(base: Database) -
 def test_execute_limits_cancels_and_times_out(base: Database) -> None:
     session = base.session()
     result = session.execute("select %s, 'a%%b' union all select 2, 'c'", [1], limit=1)
-    assert result.rows == [(1, "a%b")] and result.truncated and len(result.columns) == 2
+    assert result.rows == [(1, "a%b")]
+    assert result.truncated
+    assert len(result.columns) == 2
     assert session.execute("create table e (id int)").affected == 0
     assert session.execute("insert into e values (1), (2)").affected == 2
-    long = "select count(*) from information_schema.columns a, information_schema.columns b, information_schema.columns c"
+    long = (
+        "select count(*) from information_schema.columns a, information_schema.columns b, information_schema.columns c"
+    )
     with pytest.raises(TimedOut):
         session.execute(long, timeout=0.3)
     assert session.execute("select 1").rows == [(1,)]
@@ -854,14 +967,27 @@ def test_create_makes_the_database_and_low_logins_are_told_their_grants(server: 
     with closing(connect(low, password)) as session:
         assert session.missing_privileges(write=False) == []
         grants = session.missing_privileges(write=True)
-        assert len(grants) == 2 and "GRANT ALL PRIVILEGES ON `\\_dblens\\_%`.*" in grants[1]
+        assert len(grants) == 2
+        assert "GRANT ALL PRIVILEGES ON `\\_dblens\\_%`.*" in grants[1]
         with pytest.raises(PermissionDenied) as error:
             session.open_run(record())
         assert "GRANT ALL" in (error.value.hint or "")
     server.drop_database("made`it")
 
 
-HOSTILE = ["quo`te", "a'b\"c", "new\nline", ";--", "%s {} $1", "select", " lead", "ü" * 64, "x" * 64, "per%cent", "back\\slash"]
+HOSTILE = [
+    "quo`te",
+    "a'b\"c",
+    "new\nline",
+    ";--",
+    "%s {} $1",
+    "select",
+    " lead",
+    "ü" * 64,
+    "x" * 64,
+    "per%cent",
+    "back\\slash",
+]
 
 
 def test_hostile_names_round_trip(base: Database) -> None:
@@ -882,7 +1008,10 @@ def test_hostile_names_round_trip(base: Database) -> None:
         place = stage(target, table)[base.name, name]
         chosen = fields(table, target=True)
         rows = [Block(data=[(1, name[:20]), (2, None)], size=9, rows=2)]
-        assert target.load(place, chosen, "rows", rows, Chunk(run=run.id, table=place, number=number, epoch=1), fast=True) == 2
+        assert (
+            target.load(place, chosen, "rows", rows, Chunk(run=run.id, table=place, number=number, epoch=1), fast=True)
+            == 2
+        )
         run = target.swap(run, [Move(live=(base.name, name), staged=place, table=table)])
         seen = session.inspect().table(base.name, name)
         assert [c.name for c in seen.columns] == [name, name[:60] + "_v"]
@@ -897,4 +1026,5 @@ Connect = Callable[..., MySQLSession]
 
 
 def test_the_engine_says_what_it_is() -> None:
-    assert engine.name == "mysql" and engine.facts.maintenance_database == "information_schema"
+    assert engine.name == "mysql"
+    assert engine.facts.maintenance_database == "information_schema"

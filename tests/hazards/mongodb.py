@@ -131,6 +131,13 @@ MIXED: list[Hazard] = [
         [
             ("int", 1, "1"),
             ("long", Int64(1), '{"$numberLong":"1"}'),
+            ("long-beyond-int", Int64(2**31), "2147483648"),
+            ("double-fraction", 0.1, "0.1"),
+            ("double-minus-zero", -0.0, '{"$numberDouble":"-0.0"}', "negative-zero"),
+            ("date", DatetimeMS(-1), '{"$date":{"$numberLong":"-1"}}'),
+            ("binary", Binary(b"\0\xff", 5), '{"$binary":{"base64":"AP8=","subType":"05"}}'),
+            ("wrapper-alike", {"$oid": "x"}, '{"$dblensDocument":{"$oid":"x"}}', "document-key"),
+            ("controls", "\x01\x7f\u2028\\", '"\\u0001\x7f\u2028\\\\"'),
             ("double-whole", 1.0, '{"$numberDouble":"1.0"}'),
             ("nan", NAN, '{"$numberDouble":"NaN"}', "nonfinite"),
             ("decimal", Decimal128("1.0"), '{"$numberDecimal":"1.0"}'),

@@ -259,7 +259,7 @@ def test_a_pgpass_that_others_can_read_is_ignored(home: Path) -> None:
     ("text", "found"),
     [
         ("[client]\npassword=right", "right"),
-        ("!includedir /etc/x\n[client]\nuser = me\npassword = \"ri#g\\\\ht\"\nskip-ssl\n", "ri#g\\ht"),
+        ('!includedir /etc/x\n[client]\nuser = me\npassword = "ri#g\\\\ht"\nskip-ssl\n', "ri#g\\ht"),
         ("[client]\npassword=wrong\n[mysql]\npassword='right'", "right"),
         ("[client]\nuser=you\npassword=wrong", None),
         ("[client]\nhost=other\npassword=wrong", None),
@@ -308,11 +308,19 @@ def test_address_refuses_by_default() -> None:
     assert "sesame" not in str(caught.value)
 
 
-def test_every_error_class_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_every_error_class_keeps_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = stored(tmp_path, "a", ID)
     from dblens import errors
 
-    for kind in (errors.NotAuthenticated, errors.Conflict, errors.ConnectionFailed, errors.StalePlan, errors.StoreError):
+    for kind in (
+        errors.NotAuthenticated,
+        errors.Conflict,
+        errors.ConnectionFailed,
+        errors.StalePlan,
+        errors.StoreError,
+    ):
 
         def fail(*_: object, error: type[DBLensError] = kind) -> None:
             raise error("it failed", hint="do this")
@@ -339,8 +347,8 @@ def test_sqlite_show_sql_and_drift(tmp_path: Path) -> None:
         session.execute("create index i on t (note)")
     drift = run("schema", "diff", str(saved), url, "--sql", "--exit-code")
     assert drift.returncode == 1
-    assert 'create unique index' not in drift.stdout.lower()
-    assert 'index' in drift.stdout.lower()
+    assert "create unique index" not in drift.stdout.lower()
+    assert "index" in drift.stdout.lower()
     assert drift.stdout.rstrip().endswith(";")
     assert "create table" in run("schema", "show", url, "--sql").stdout.lower()
 

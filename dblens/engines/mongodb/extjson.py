@@ -1,4 +1,4 @@
-"""Hybrid Extended JSON: BSON as JSON text that reads naturally and comes back as the same BSON.
+r"""Hybrid Extended JSON: BSON as JSON text that reads naturally and comes back as the same BSON.
 
 | BSON | text |
 |---|---|
@@ -9,7 +9,7 @@
 | everything else | canonical Extended JSON: `$oid`, `$date`, `$numberDecimal`, `$binary`, `$regularExpression`, `$code`, … |
 | document that begins with one of these keys | `{"$dblensDocument":{…}}` |
 
-Text has no white space and keeps every character but `"`, `\\` and U+0000..U+001F. Not kept: the bits inside a NaN, and Decimal128
+Text has no white space and keeps every character but `"`, `\\` and U+0000..U+001F. Not kept: sign and payload of a NaN, and Decimal128
 encodings that break its own rules (they mean 0). This module serves the copier; the verifier renders the same text in `rawtext`.
 """
 
@@ -26,6 +26,7 @@ from typing import Any
 from uuid import UUID
 
 from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.errors import BSONError
 
 from dblens.engines.mongodb.rawbson import (
     DBPointer,
@@ -41,11 +42,24 @@ from dblens.engines.mongodb.rawbson import (
 )
 
 WRAPPERS = frozenset(
-    "$oid $numberLong $numberDouble $numberDecimal $binary $date $timestamp $regularExpression $code $symbol $undefined $dbPointer "
-    "$minKey $maxKey $dblensDocument".split()
+    [
+        "$oid",
+        "$numberLong",
+        "$numberDouble",
+        "$numberDecimal",
+        "$binary",
+        "$date",
+        "$timestamp",
+        "$regularExpression",
+        "$code",
+        "$symbol",
+        "$undefined",
+        "$dbPointer",
+        "$minKey",
+        "$maxKey",
+        "$dblensDocument",
+    ]
 )
-_INT32 = range(-(2**31), 2**31)
-_INT64 = range(-(2**63), 2**63)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FLAGS = ((2, "i"), (4, "l"), (8, "m"), (16, "s"), (32, "u"), (64, "x"))
 
@@ -54,8 +68,9 @@ quote: Callable[[str], str] = json.encoder.encode_basestring
 
 def _int(value: int) -> str:
     if isinstance(value, Int64):
-        return f'{{"$numberLong":"{int(value)}"}}' if value in _INT32 else str(int(value))
-    if value not in _INT64:
+        # Not `in range(...)`: a range walks its numbers one by one for a subclass of int.
+        return f'{{"$numberLong":"{int(value)}"}}' if -(2**31) <= value < 2**31 else str(int(value))
+    if not -(2**63) <= value < 2**63:
         raise ValueError(f"beyond a BSON integer: {value}")
     return str(value)
 
@@ -63,7 +78,9 @@ def _int(value: int) -> str:
 def _float(value: float) -> str:
     if math.isfinite(value) and not value.is_integer():
         return repr(value)
-    name = "NaN" if value != value else "Infinity" if value == math.inf else "-Infinity" if value == -math.inf else None
+    name = (
+        "NaN" if math.isnan(value) else "Infinity" if value == math.inf else "-Infinity" if value == -math.inf else None
+    )
     return f'{{"$numberDouble":"{name or repr(value)}"}}'
 
 
@@ -191,7 +208,7 @@ def _wrapped(pairs: _Object) -> Any:
             case "$regularExpression":
                 return RawRegex((parts["pattern"], parts["options"]))
         return DBPointer((parts["$ref"], bytes.fromhex(parts["$id"][0][1])))
-    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, BSONError) as error:
         raise ValueError(f"not hybrid Extended JSON: a {key} object of another shape") from error
 
 
@@ -213,9 +230,9 @@ def _natural(value: Any) -> Any:
     if isinstance(value, list):
         return [_natural(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        if value not in _INT64:
+        if not -(2**63) <= value < 2**63:
             raise ValueError(f"not hybrid Extended JSON: beyond a BSON integer: {value}")
-        return value if value in _INT32 else Int64(value)
+        return value if -(2**31) <= value < 2**31 else Int64(value)
     return value
 
 

@@ -46,7 +46,7 @@ def decimal(raw: bytes, at: int) -> Decimal:
     sign = high >> 63
     top = (high >> 58) & 0x1F
     if top == 0x1F:
-        return Decimal("-NaN" if sign else "NaN")
+        return Decimal("NaN")
     if top == 0x1E:
         return Decimal("-Infinity" if sign else "Infinity")
     if (high >> 61) & 3 == 3:
@@ -72,7 +72,7 @@ def _double(raw: bytes, at: int, _end: int) -> str:
 
 def _long(raw: bytes, at: int, _end: int) -> str:
     value = _I64(raw, at)[0]
-    return '{"$numberLong":"%d"}' % value if -2147483648 <= value <= 2147483647 else str(value)
+    return f'{{"$numberLong":"{value}"}}' if -2147483648 <= value <= 2147483647 else str(value)
 
 
 def _bin(raw: bytes, at: int, end: int) -> str:
@@ -85,13 +85,17 @@ def _bin(raw: bytes, at: int, end: int) -> str:
 def _regex(raw: bytes, at: int, end: int) -> str:
     pattern, options = raw[at : end - 1].split(b"\0")
     return (
-        '{"$regularExpression":{"pattern":' + json_string(pattern.decode()) + ',"options":' + json_string(options.decode()) + "}}"
+        '{"$regularExpression":{"pattern":'
+        + json_string(pattern.decode())
+        + ',"options":'
+        + json_string(options.decode())
+        + "}}"
     )
 
 
 def _stamp(raw: bytes, at: int, _end: int) -> str:
     increment, seconds = _TS(raw, at)
-    return '{"$timestamp":{"t":%d,"i":%d}}' % (seconds, increment)
+    return f'{{"$timestamp":{{"t":{seconds},"i":{increment}}}}}'
 
 
 def _scoped(raw: bytes, at: int, _end: int) -> str:
@@ -100,7 +104,13 @@ def _scoped(raw: bytes, at: int, _end: int) -> str:
 
 
 def _pointer(raw: bytes, at: int, end: int) -> str:
-    return '{"$dbPointer":{"$ref":' + json_string(string(raw, at)) + ',"$id":{"$oid":"' + raw[end - 12 : end].hex() + '"}}}'
+    return (
+        '{"$dbPointer":{"$ref":'
+        + json_string(string(raw, at))
+        + ',"$id":{"$oid":"'
+        + raw[end - 12 : end].hex()
+        + '"}}}'
+    )
 
 
 _RENDER: dict[int, Callable[[bytes, int, int], str]] = {
@@ -112,7 +122,7 @@ _RENDER: dict[int, Callable[[bytes, int, int], str]] = {
     0x06: lambda _raw, _at, _end: '{"$undefined":true}',
     0x07: lambda raw, at, end: '{"$oid":"' + raw[at:end].hex() + '"}',
     0x08: lambda raw, at, _end: "true" if raw[at] else "false",
-    0x09: lambda raw, at, _end: '{"$date":{"$numberLong":"%d"}}' % _I64(raw, at),
+    0x09: lambda raw, at, _end: f'{{"$date":{{"$numberLong":"{_I64(raw, at)[0]}"}}}}',
     0x0A: lambda _raw, _at, _end: "null",
     0x0B: _regex,
     0x0C: _pointer,
@@ -148,7 +158,7 @@ def render(raw: bytes, kind: int, at: int, end: int) -> str:
 
 def document(raw: bytes, start: int = 0) -> str:
     """Return the document at a place as hybrid Extended JSON."""
-    parts = []
+    parts: list[str] = []
     wrap = False
     for key, kind, at, end in elements(raw, start):
         if not parts and key in _RESERVED:

@@ -16,6 +16,7 @@ engine = Engine(
     facts=Facts(
         identifier_limit=64,
         identifier_unit="characters",
+        bits_literal="b'{}'",
         # Table names do not fold on Linux (lower_case_table_names = 0), column names always do.
         folds_case=True,
         max_columns=1017,
@@ -24,6 +25,7 @@ engine = Engine(
         reserved_prefixes=(ddl.CONTROL,),
         maintenance_database="information_schema",
         indexes_per_table=True,
+        strict_foreign_types=True,
     ),
     types=types,
     ddl=ddl,

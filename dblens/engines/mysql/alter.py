@@ -46,7 +46,7 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
     # Renames come first and are statements of their own.
     before = apply_changes(schema, [x for x in changes if isinstance(x, (c.RenameTable, c.RenameColumn))])
     after = apply_changes(schema, changes)
-    cycles = {p for g in load_order([x.table for x in changes if isinstance(x, c.DropTable)]).cycles for p in g}
+    cut = _cycles(changes)
     groups: dict[tuple[str, str], list[_Clause]] = {}
     for change in changes:
         if isinstance(change, _CLAUSES):
@@ -60,10 +60,10 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
                 result.append(first)
                 last.extend(foreign)
             case c.DropTable():
-                cut = _cut(change.table) if (change.table.namespace, change.table.name) in cycles else ()
                 result.append(
                     _of(change, (*cut, f"DROP TABLE {named(change.table.namespace, change.table.name)}"), None)
                 )
+                cut = ()
             case _ if isinstance(change, _CLAUSES):
                 # New columns may need namespaces and tables made first: wait for the first change that is not a removal.
                 group = groups[change.namespace, change.table]
@@ -72,6 +72,13 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
             case _:
                 result.append(_single(change, after))
     return result + last
+
+
+def _cycles(changes: Sequence[c.Change]) -> _Sql:
+    """Render the removal of the foreign keys of dropped tables that refer to each other in a circle."""
+    dropped = {(x.table.namespace, x.table.name): x.table for x in changes if isinstance(x, c.DropTable)}
+    groups = load_order(dropped.values()).cycles
+    return tuple(text for group in groups if len(group) > 1 for place in group for text in _cut(dropped[place]))
 
 
 def _anchor(group: Sequence[_Clause]) -> _Clause:

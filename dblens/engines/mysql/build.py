@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from dblens.engines.mysql.ddl import CONTROL
+from dblens.engines.base import Place
 from dblens.engines.mysql.driver import Link
-from dblens.engines.mysql.sql import where_is
+from dblens.engines.mysql.sql import quote, where_is
 from dblens.errors import Conflict, EngineError
 from dblens.events import Report, StepDone
 
@@ -24,13 +25,20 @@ _THERE = (1050, 1061, 1826, 1005, 1022, 121, 1060, 3822)
 def build(link: Link, statements: Iterable[str], report: Report) -> None:
     """Run statements one by one; a statement whose object is there in the planned shape is passed over."""
     for statement in statements:
+        foreign = (match := _ALTER.match(statement)) is not None and _FOREIGN.match(statement[match.end() :])
         try:
+            if foreign:
+                # With the checks on, MySQL rebuilds the whole table for each key; the caller has looked for orphans itself.
+                link.run("set foreign_key_checks = 0")
             link.run(statement)
         except (EngineError, Conflict) as error:
             cause = error.__cause__
             number = cause.args[0] if cause is not None and cause.args else 0
             if number not in _THERE or not _settled(link, statement):
                 raise
+        finally:
+            if foreign:
+                link.run("set foreign_key_checks = 1")
         report(StepDone("ddl", 0.0, statement.split("\n", 1)[0][:120]))
 
 
@@ -39,15 +47,13 @@ def _settled(link: Link, statement: str) -> bool:
     match = _CREATE.match(statement)
     if match is not None:
         place = (_plain(match[1]), _plain(match[2]))
-        scratch = (place[0], CONTROL + "shape")
-        link.run(f"drop table if exists {where_is(scratch)}")
-        try:
-            link.run(f"create table {where_is(scratch)}{statement[match.end():]}")
+        with _scratch(link, place) as scratch:
+            link.run(f"create table {where_is(scratch)}{statement[match.end() :]}")
             there, planned = _shape(link, place), _shape(link, scratch)
             # A later phase may have added its indexes and foreign keys already.
-            return not [x for x in planned if x not in there] and all(_LATER.match(x) for x in there if x not in planned)
-        finally:
-            link.run(f"drop table if exists {where_is(scratch)}")
+            return not [x for x in planned if x not in there] and all(
+                _LATER.match(x) for x in there if x not in planned
+            )
     match = _ALTER.match(statement)
     if match is None:
         return False
@@ -61,28 +67,35 @@ def _settled(link: Link, statement: str) -> bool:
                 (*place, _plain(foreign[1])),
             )
         )
-    scratch = (place[0], CONTROL + "shape")
-    link.run(f"drop table if exists {where_is(scratch)}")
-    try:
+    with _scratch(link, place) as scratch:
         # A copy without the indexes, given them again by the same statement, must look like the table.
         link.run(f"create table {where_is(scratch)} like {where_is(place)}")
         for name in _KEY.findall(rest):
             link.run(f"alter table {where_is(scratch)} drop key `{name}`")
         link.run(f"alter table {where_is(scratch)} add {rest}")
-        return _shape(link, place, foreign=False) == _shape(link, scratch)
+        ignored = (" FOREIGN KEY ", " CHECK (")
+        one, two = ([x for x in _shape(link, p) if not any(w in x for w in ignored)] for p in (place, scratch))
+        return one == two
+
+
+@contextlib.contextmanager
+def _scratch(link: Link, place: Place) -> Iterator[Place]:
+    """Give a place in a database of its own, because MySQL's names of checks are unique in each."""
+    area = f"{place[0][:50]}~shape"
+    link.run(f"create database if not exists {quote(area)}")
+    try:
+        link.run(f"drop table if exists {where_is((area, place[1]))}")
+        yield area, place[1]
     finally:
-        link.run(f"drop table if exists {where_is(scratch)}")
+        link.run(f"drop database if exists {quote(area)}")
 
 
 def _plain(quoted: str) -> str:
     return quoted.replace("``", "`")
 
 
-def _shape(link: Link, place: tuple[str, str], *, foreign: bool = True) -> list[str]:
+def _shape(link: Link, place: Place) -> list[str]:
     text = str(link.one(f"show create table {where_is(place)}")[1])
     body = re.sub(rf"^CREATE TABLE {_NAME}", "", text)
     body = re.sub(r" AUTO_INCREMENT=\d+", "", body)
-    # MySQL names anonymous checks after their table.
-    body = re.sub(rf"CONSTRAINT `(?:{re.escape(place[1])})_chk_(\d+)`", r"CONSTRAINT `_chk_\1`", body)
-    lines = sorted(line.rstrip(",").strip() for line in body.split("\n"))
-    return lines if foreign else [line for line in lines if " FOREIGN KEY " not in line]
+    return sorted(line.rstrip(",").strip() for line in body.split("\n"))

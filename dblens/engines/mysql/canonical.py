@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dblens.engines.base import ALL, Field, KeyRange
 from dblens.engines.mysql import sql
-from dblens.engines.mysql.checks import repaired
+from dblens.engines.mysql.checks import repaired, repaired_float
 from dblens.engines.mysql.driver import Raw
 from dblens.errors import QueryFailed
 from dblens.events import Progress, Report, silent
@@ -33,8 +33,9 @@ from dblens.schema.types import (
     Uuid,
     Year,
 )
+from dblens.values import speed
 from dblens.values.codec import canonical as by_codec
-from dblens.values.codec import float_text, plain_number
+from dblens.values.codec import plain_number
 from dblens.values.digest import Accumulator, Fields, Fingerprint, bucket_of, row_digest
 from dblens.values.forms import Form
 
@@ -45,12 +46,14 @@ Finish = Callable[[bytes], bytes]
 def canonical_sql(field: Field) -> str:
     """Return the expression whose text is the field's canonical text."""
     e = repaired(field)
+    if field.expression is not None and field.form == Form.FLOAT:
+        return f"cast({e} as double)"  # sent as a number, finished by the client
     if field.is_constant or field.expression is not None:
         return _of_text(f"cast({e} as char character set utf8mb4)", field.form, computed=True, raw=e)
     type, form = field.column.type, field.form
     match type:
-        case Float(bits=bits) if form in (Form.FLOAT, Form.NATIVE, Form.DECIMAL, Form.TEXT):
-            return _float_sql(f"cast({e} as double)" if bits == 32 else e, signed_zero=form != Form.DECIMAL)
+        case Float():
+            return _float_sql(repaired_float(field), signed_zero=form not in (Form.DECIMAL, Form.INT))
         case Bits(length=n) if form in (Form.BITS, Form.NATIVE, Form.TEXT):
             return f"right(concat(repeat('0', {n or 1}), conv(cast({e} as unsigned), 10, 2)), {n or 1})"
         case Bits():
@@ -68,7 +71,11 @@ def canonical_sql(field: Field) -> str:
             return f"concat(cast({e} as {kind}))" if "zerofill" in field.column.native.lower() else f"concat({e})"
         case Decimal():
             number = f"({e} + 0)" if "zerofill" in field.column.native.lower() else e
-            return _trimmed(f"concat({number})", dotted=(type.scale or 0) > 0) if form != Form.NATIVE else f"concat({number})"
+            return (
+                _trimmed(f"concat({number})", dotted=(type.scale or 0) > 0)
+                if form != Form.NATIVE
+                else f"concat({number})"
+            )
         case Timestamp(precision=p) | Time(precision=p) if form not in (Form.INTERVAL,):
             return _trimmed(f"concat({e})", dotted=p > 0)
         case Time(precision=p):
@@ -77,7 +84,11 @@ def canonical_sql(field: Field) -> str:
             return f"concat({e}, ' 00:00:00')" if form in (Form.TIMESTAMP, Form.TIMESTAMPTZ) else f"concat({e})"
         case Geometry():
             h = f"lower(hex({e}))"
-            return h if form == Form.NATIVE else f"concat(conv(concat(substr({h}, 7, 2), substr({h}, 5, 2), substr({h}, 3, 2), substr({h}, 1, 2)), 16, 10), ':', substr({h}, 9))"
+            return (
+                h
+                if form == Form.NATIVE
+                else f"concat(conv(concat(substr({h}, 7, 2), substr({h}, 5, 2), substr({h}, 3, 2), substr({h}, 1, 2)), 16, 10), ':', substr({h}, 9))"
+            )
         case Set(values=values) if form == Form.JSON:
             return _members(e, values)
         case Text() | Enum() | Set():
@@ -111,9 +122,8 @@ def _trimmed(text: str, *, dotted: bool) -> str:
     return f"trim(trailing '.' from trim(trailing '0' from {text}))" if dotted else text
 
 
-def _float_sql(e: str, *, signed_zero: bool) -> str:
-    """Return plain digits of a double: the server prints the shortest that round-trip, but with an exponent beyond 1e±15."""
-    t = f"concat({e})"
+def _float_sql(t: str, *, signed_zero: bool) -> str:
+    """Return plain digits of a double from the server's text: the shortest that round-trip, but with an exponent beyond 1e±15."""
     mantissa = f"substring_index({t}, 'e', 1)"
     digits = f"replace(replace({mantissa}, '-', ''), '.', '')"
     exponent = f"cast(substring_index({t}, 'e', -1) as signed)"
@@ -139,11 +149,19 @@ def _members(e: str, values: Sequence[str]) -> str:
 
 def _needs_client(field: Field) -> Finish | None:
     """Return how the client finishes a text that SQL leaves unfinished, None when SQL's is final."""
-    if isinstance(field.column.type, Float) and field.form == Form.INT:
-        return lambda v: float_text(float(v)).encode()
     if isinstance(field.column.type, (Text, Enum)) and field.expression is None and not field.is_constant:
         # Numbers, instants and the like that were stored as text: our own spelling is canonical already, another's is not.
-        if field.form in (Form.INT, Form.DECIMAL, Form.FLOAT, Form.TIMESTAMP, Form.TIMESTAMPTZ, Form.TIME, Form.DATE, Form.INTERVAL, Form.BITS):
+        if field.form in (
+            Form.INT,
+            Form.DECIMAL,
+            Form.FLOAT,
+            Form.TIMESTAMP,
+            Form.TIMESTAMPTZ,
+            Form.TIME,
+            Form.DATE,
+            Form.INTERVAL,
+            Form.BITS,
+        ):
             form = field.form
             return lambda v: _by_codec(form, v)
         return None
@@ -172,7 +190,12 @@ def _length_prefixed(field: Field) -> str:
 
 
 def fingerprint(
-    stream: Stream, table: Table, fields: Sequence[Field], keys: KeyRange = ALL, where: str | None = None, report: Report = silent
+    stream: Stream,
+    table: Table,
+    fields: Sequence[Field],
+    keys: KeyRange = ALL,
+    where: str | None = None,
+    report: Report = silent,
 ) -> Fingerprint:
     """Digest a table's fields: lines from the server, SHA-256 and sums in the client."""
     sums = Accumulator()
@@ -185,6 +208,15 @@ def fingerprint(
             done += sums.add_rows(batch)
             report(Progress(task=task, done=done, total=table.rows_estimate))
         return sums.fingerprint()
+    raw = [_raw(f) for f in fields] if speed.implementation == "c" else [None]
+    if raw and all(r is not None for r in raw):
+        # Unrendered columns, finished and hashed in C: half the time of lines that the server renders, and no limit on their size.
+        selected = ", ".join(r[0] for r in raw if r)
+        kinds = "".join(r[1] for r in raw if r).encode()
+        for rows in stream(f"select {selected} from {place}{sql.filters(condition, where)}"):
+            done += speed.digest_rows(rows, kinds, sums)
+            report(Progress(task=task, done=done, total=table.rows_estimate))
+        return sums.fingerprint()
     line = "concat(" + ", ".join(map(_length_prefixed, fields) if fields else ["''"]) + ")"
     oversize = 0
     for rows in stream(f"select {line} from {place}{sql.filters(condition, where)}"):
@@ -195,7 +227,9 @@ def fingerprint(
         report(Progress(task=task, done=done, total=table.rows_estimate))
     if oversize:
         found = 0
-        for batch in _texts(stream, fields, f" from {place}{sql.filters(condition, where, f'{line} is null')}", large=True):
+        for batch in _texts(
+            stream, fields, f" from {place}{sql.filters(condition, where, f'{line} is null')}", large=True
+        ):
             found += sums.add_rows(batch)
         if found != oversize:
             raise QueryFailed(
@@ -205,6 +239,35 @@ def fingerprint(
     return sums.fingerprint()
 
 
+def _raw(field: Field) -> tuple[str, str] | None:
+    """Return what to select and the kind (`values.speed`) that makes its octets canonical, None where the server must render."""
+    if field.is_constant or field.expression is not None or _needs_client(field):
+        return None
+    e, type, form = repaired(field), field.column.type, field.form
+    zerofill = "zerofill" in field.column.native.lower()
+    match type:
+        case Geometry():
+            return None
+        case Integer() if form in (Form.INT, Form.DECIMAL, Form.TEXT, Form.NATIVE, Form.FLOAT) and not zerofill:
+            return e, "r"
+        case Float(bits=bits) if form in (Form.FLOAT, Form.NATIVE, Form.TEXT):
+            return (f"cast({e} as double)" if bits == 32 else e), "f"
+        case Binary() if form in (Form.BYTES, Form.NATIVE):
+            return e, "b"
+        case Decimal() if form == Form.DECIMAL and not zerofill:
+            return e, "d"
+        case Timestamp() if form in (Form.TIMESTAMP, Form.TIMESTAMPTZ, Form.NATIVE):
+            return e, "z"
+        case Time() if form in (Form.TIME, Form.NATIVE):
+            return e, "k"
+        case Text() | Enum() | Set() if form in (Form.TEXT, Form.NATIVE, Form.DOCUMENT):
+            return e, "r"
+        case Json():
+            return e, "r"
+        case _:
+            return canonical_sql(field), "r"
+
+
 def _texts(stream: Stream, fields: Sequence[Field], tail: str, *, large: bool = False) -> Iterator[list[Fields]]:
     """Yield batches of rows of canonical texts, column by column."""
     selected = []
@@ -212,7 +275,12 @@ def _texts(stream: Stream, fields: Sequence[Field], tail: str, *, large: bool = 
     for field in fields:
         finish = _needs_client(field)
         text = canonical_sql(field)
-        if large and isinstance(field.column.type, Binary) and field.form in (Form.BYTES, Form.NATIVE) and not field.is_constant:
+        if (
+            large
+            and isinstance(field.column.type, Binary)
+            and field.form in (Form.BYTES, Form.NATIVE)
+            and not field.is_constant
+        ):
             text, finish = repaired(field), lambda v: v.hex().encode()
         selected.append(text)
         finishers.append(finish)
@@ -224,7 +292,8 @@ def _texts(stream: Stream, fields: Sequence[Field], tail: str, *, large: bool = 
             yield list(rows)
         else:
             yield [
-                tuple(v if v is None or f is None else f(v) for v, f in zip(row, finishers, strict=True)) for row in rows
+                tuple(v if v is None or f is None else f(v) for v, f in zip(row, finishers, strict=True))
+                for row in rows
             ]
 
 

@@ -54,6 +54,25 @@ def repaired(field: Field) -> str:
     return expression
 
 
+def repaired_float(field: Field) -> str:
+    """Return a float column's text after repairs, in digits that round-trip.
+
+    MySQL 9 writes the result of a float *expression* with at most 22 characters, which is a digit short for negative numbers; a DOUBLE
+    column itself it writes whole. So repairs work on the text here, and a FLOAT is written as its sign and its widened magnitude.
+    """
+    column = subject(field)
+    text = f"concat({column})"
+    if isinstance(field.column.type, Float) and field.column.type.bits == 32:
+        text = f"concat(if({text} like '-%', '-', ''), abs(cast({column} as double)))"
+    for check in field.repairs:
+        condition = predicate(field, check)
+        if condition is not None:
+            changed = "null" if check.repair == "null" else f"trim(leading '-' from {text})"
+            if check.repair == "null" or (check.kind == "negative_zero" and check.repair != "block"):
+                text = f"if({condition}, {changed}, {text})"
+    return text
+
+
 def _repair(expression: str, field: Field, check: Check) -> str:
     match check.repair:
         case "null":
@@ -79,7 +98,10 @@ def _repair(expression: str, field: Field, check: Check) -> str:
         case "none" | "text":
             return expression
         case _:
-            raise Unsupported(f"repair {check.repair!r} of {check.kind!r} in column {field.column.name!r}", "MySQL sources do not know it")
+            raise Unsupported(
+                f"repair {check.repair!r} of {check.kind!r} in column {field.column.name!r}",
+                "MySQL sources do not know it",
+            )
 
 
 _FOUR_BYTES = r"[\x{10000}-\x{10FFFF}]"
@@ -142,8 +164,9 @@ def predicate(field: Field, check: Check) -> str | None:
         case "json_nul" if isinstance(type, Json):
             # An odd number of backslashes before u0000: an escaped backslash followed by "u0000" is harmless.
             return f"(cast({e} as char) regexp {literal('(^|[^' + chr(92) * 2 + '])(' + chr(92) * 4 + ')*' + chr(92) * 2 + 'u0000')})"
-        case "not_this_type" if isinstance(type, Json):
-            return None
+        case "not_json" if isinstance(type, Json) and check.limit is not None:
+            # A scalar counts as one level here, so that values just at the limit pass; the target has the last word on them.
+            return f"json_depth({e}) > {check.limit + 1}"
         case _:
             return None
 
@@ -161,9 +184,9 @@ class _Pairs(list[tuple[str, object]]):
 
 def _json_questions(flavour: str) -> dict[str, Callable[[str], bool]]:
     """Return the questions about a JSON text that SQL cannot answer. MySQL's own normal form settles two of them."""
-    questions: dict[str, Callable[[str], bool]] = {"document_key": _odd_key, "not_json": _not_json}
+    questions: dict[str, Callable[[str], bool]] = {"document_key": _odd_key}
     if flavour == "mariadb":
-        questions |= {"json_number": _odd_number, "json_duplicate_key": _duplicate}
+        questions |= {"not_json": _not_json, "json_number": _odd_number, "json_duplicate_key": _duplicate}
     return questions
 
 
@@ -195,7 +218,8 @@ def _not_json(text: str) -> bool:
 
 def _odd_key(text: str) -> bool:
     return any(
-        isinstance(item, _Pairs) and any("." in k or k.startswith("$") or "\0" in k for k, _ in item) for item in _walk(_parse(text))
+        isinstance(item, _Pairs) and any("." in k or k.startswith("$") or "\0" in k for k, _ in item)
+        for item in _walk(_parse(text))
     )
 
 
@@ -245,10 +269,14 @@ def answer(
             samples = [tuple(None if v is None else _text(v) for v in row) for row in rows]
         elif check.kind == "collation_equal" and check.columns:
             count, samples = _equal(query, flavour, table, check, key_text, where)
-        elif isinstance(field.column.type, Json) and check.kind in questions and not field.is_constant:
-            if flavour == "mariadb" or check.kind == "document_key":
-                text = f"select cast({subject(field)} as char){''.join(', ' + k for k in key_text)} from {place}{sql.filters(where)}"
-                count, samples = _scan_json(stream(text), questions[check.kind])
+        elif (
+            condition is None
+            and isinstance(field.column.type, Json)
+            and check.kind in questions
+            and not field.is_constant
+        ):
+            text = f"select cast({subject(field)} as char){''.join(', ' + k for k in key_text)} from {place}{sql.filters(where)}"
+            count, samples = _scan_json(stream(text), questions[check.kind])
         results.append(CheckResult(check=check, column=field.column.name, count=count, samples=tuple(samples)))
     return results
 
@@ -285,7 +313,9 @@ def _equal(
     if not count or not key_text:
         return count, []
     match = " and ".join(f"{t} = g.k{i}" for i, t in enumerate(texts))
-    rows = query(f"select {', '.join(key_text)} from {place} join ({groups}) g on {match}{sql.filters(where)} limit {SAMPLES}")
+    rows = query(
+        f"select {', '.join(key_text)} from {place} join ({groups}) g on {match}{sql.filters(where)} limit {SAMPLES}"
+    )
     return count, [tuple(None if v is None else _text(v) for v in row) for row in rows]
 
 
@@ -299,5 +329,3 @@ def _collation(name: str, flavour: str) -> str:
     if flavour == "mariadb":
         return "utf8mb4_uca1400_as_ci"
     return "utf8mb4_0900_as_ci"
-
-

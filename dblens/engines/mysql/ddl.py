@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dblens.engines.base import Build, Place
 from dblens.engines.mysql import sql
 from dblens.engines.mysql.sql import literal, quote, where_is
+from dblens.engines.mysql.types import known_collation
 from dblens.errors import Unsupported
 from dblens.schema.model import Column, ForeignKey, Index, IndexPart, Key, NamedType, Partitioning, Schema, Table
 from dblens.schema.types import Bits, Integer, Timestamp
@@ -44,7 +45,10 @@ def control(run: str, name: str) -> Place:
 
 
 def build(
-    tables: Sequence[Table], places: Mapping[Place, Place], types: Sequence[NamedType] = (), flavour: str = ""
+    tables: Sequence[Table],
+    places: Mapping[Place, Place],
+    types: Sequence[NamedType] = (),  # noqa: ARG001 - MySQL has no named types
+    flavour: str = "",
 ) -> Build:
     """Render target tables at their places: tables with keys first, secondary indexes after the load, foreign keys last."""
     before: list[str] = []
@@ -68,11 +72,11 @@ def create(schema: Schema) -> list[str]:
     """Render the whole schema as CREATE statements in a runnable order."""
     flavour = "mariadb" if "mariadb" in schema.version.lower() else "mysql"
     statements = [f"create database if not exists {quote(n)} character set utf8mb4" for n in schema.namespaces]
-    for sequence in schema.sequences:
-        statements.append(
-            f"create sequence {where_is((sequence.namespace, sequence.name))} start with {sequence.next or sequence.start} "
-            f"increment by {sequence.increment}" + (" cycle" if sequence.cycle else "")
-        )
+    statements += [
+        f"create sequence {where_is((s.namespace, s.name))} start with {s.next or s.start} increment by {s.increment}"
+        + (" cycle" if s.cycle else "")
+        for s in schema.sequences
+    ]
     parts = build(schema.tables, {}, schema.types, flavour)
     statements += [*parts.before, *parts.after, *parts.foreign]
     for view in schema.views:
@@ -113,15 +117,21 @@ def _create_table(table: Table, place: Place, flavour: str, inline: Key | Index 
     engine = table.options.get("engine", "InnoDB")
     if not re.fullmatch(r"[A-Za-z0-9_]+", engine):
         raise Unsupported(f"storage engine {engine!r}", "not a name of a storage engine")
-    text = f"create table {where_is(place)} (\n  " + ",\n  ".join(parts) + f"\n) engine={engine} default charset=utf8mb4"
+    text = (
+        f"create table {where_is(place)} (\n  " + ",\n  ".join(parts) + f"\n) engine={engine} default charset=utf8mb4"
+    )
     collation = table.options.get("collation")
     if collation and collation.startswith("utf8mb4"):
-        text += f" collate={_word(collation)}"
+        text += f" collate={_word(known_collation(collation, flavour) if flavour else collation)}"
     if table.options.get("row_format", "").upper() in ("COMPRESSED", "REDUNDANT", "COMPACT"):
         text += f" row_format={table.options['row_format']}"
     if table.comment:
         text += f" comment={literal(table.comment)}"
-    if table.partitioning is not None and table.partitioning.kind in _PARTITIONED and not table.options.get("subpartitions"):
+    if (
+        table.partitioning is not None
+        and table.partitioning.kind in _PARTITIONED
+        and not table.options.get("subpartitions")
+    ):
         text += "\n" + _partitions(table.partitioning)
     return text
 
@@ -152,7 +162,11 @@ def _column(column: Column, flavour: str) -> str:
     if column.collation is not None and "json" not in column.native.lower():
         # The collation names its charset (ascii_bin, latin1_swedish_ci), so it stands alone.
         charset = column.collation.split("_")[0]
-        parts.append("binary" if column.collation == "binary" else f"character set {_word(charset)} collate {_word(column.collation)}")
+        parts.append(
+            "binary"
+            if column.collation == "binary"
+            else f"character set {_word(charset)} collate {_word(column.collation)}"
+        )
     if column.generated is not None:
         kind = "stored" if column.generated.stored else "virtual"
         parts.append(f"generated always as ({column.generated.expression}) {kind}")
@@ -213,7 +227,9 @@ def _unique(key: Key) -> str:
 
 def _index(table: Table, index: Index, flavour: str) -> str:
     if index.where:
-        raise Unsupported(f"partial index {index.name!r}", "MySQL has no indexes with a WHERE", hint="leave it out in the plan")
+        raise Unsupported(
+            f"partial index {index.name!r}", "MySQL has no indexes with a WHERE", hint="leave it out in the plan"
+        )
     kind = index.kind.lower()
     word = {"fulltext": "fulltext key", "spatial": "spatial key"}.get(kind, "unique key" if index.unique else "key")
     parts = ", ".join(_part(table, index, part, flavour) for part in index.parts)
@@ -230,7 +246,11 @@ def _index(table: Table, index: Index, flavour: str) -> str:
 def _part(table: Table, index: Index, part: IndexPart, flavour: str) -> str:
     if part.column is None:
         if flavour == "mariadb":
-            raise Unsupported(f"index {index.name!r} on an expression", "MariaDB indexes columns only", hint="leave it out in the plan")
+            raise Unsupported(
+                f"index {index.name!r} on an expression",
+                "MariaDB indexes columns only",
+                hint="leave it out in the plan",
+            )
         text = f"({part.expression})"
     else:
         text = quote(part.column)
@@ -239,7 +259,8 @@ def _part(table: Table, index: Index, part: IndexPart, flavour: str) -> str:
         elif index.kind.lower() not in ("fulltext", "spatial") and is_lob(table.column(part.column).native):
             if index.unique:
                 raise Unsupported(
-                    f"unique index {index.name!r}", f"column {part.column!r} is {table.column(part.column).native}, which has no full index"
+                    f"unique index {index.name!r}",
+                    f"column {part.column!r} is {table.column(part.column).native}, which has no full index",
                 )
             text += f"({sql.INDEX_PREFIX})"
     return text + (" desc" if part.descending else "")

@@ -41,7 +41,9 @@ Raw = tuple[bytes | None, ...]
 BATCH = 2000
 
 # Strict for what is written, but zero dates and days that do not exist may be read, compared and loaded (MySQL to MySQL).
-SQL_MODE = "ALLOW_INVALID_DATES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+SQL_MODE = (
+    "ALLOW_INVALID_DATES,STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+)
 SESSION = (
     f"set session sql_mode = '{SQL_MODE}', time_zone = '+00:00', autocommit = 1, foreign_key_checks = 1, unique_checks = 1, "
     "session net_write_timeout = 600, session wait_timeout = 28800"
@@ -103,7 +105,7 @@ def _network_hint(number: int, text: str) -> str:
     lower = text.lower()
     if number == 2005 or "name or service" in lower or "unknown mysql server host" in lower or "getaddrinfo" in lower:
         return "the host name cannot be resolved; check its spelling and your DNS"
-    if "refused" in lower or "(111)" in lower:
+    if "refused" in lower or "(111)" in lower or "(115)" in lower:
         return "nothing listens at that host and port; is the server running, and is the port right?"
     if "timed out" in lower:
         return "no answer; check host, port and firewalls"
@@ -329,9 +331,7 @@ class ClientLink(Link):
         if "read_timeout" in shared:
             arguments["read_timeout"] = shared["read_timeout"]
         # Zero dates stay texts: mysqlclient's own converters would answer None, a wrong value without a word.
-        conv = dict(conversions)
-        for kind, convert in _date_converters().items():
-            conv[kind] = convert
+        conv = {**conversions, **_date_converters()}
         try:
             self.raw = MySQLdb.connect(
                 use_unicode=True, autocommit=True, local_infile=0, init_command=SESSION, conv=conv, **arguments

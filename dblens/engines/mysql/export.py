@@ -15,7 +15,24 @@ from dblens.engines.mysql.driver import Raw
 from dblens.engines.mysql.sql import literal
 from dblens.errors import QueryFailed, Unsupported
 from dblens.schema.model import Table
-from dblens.schema.types import Binary, Bits, Enum, Float, Geometry, Json, Opaque, Set, Text, Time, Year
+from dblens.schema.types import (
+    Binary,
+    Bits,
+    Date,
+    Decimal,
+    Enum,
+    Float,
+    Geometry,
+    Integer,
+    Json,
+    Opaque,
+    Set,
+    Text,
+    Time,
+    Timestamp,
+    Year,
+)
+from dblens.values import speed
 from dblens.values.forms import Form
 
 BLOCK = 512 * 1024
@@ -25,7 +42,9 @@ _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 
 def formats(fields: Sequence[Field]) -> tuple[Format, ...]:
     """Return the formats in which these fields can be exported exactly."""
-    if any(f.form in (Form.BSON, Form.DYNAMIC) for f in fields):
+    # The server writes a float that it computed with a digit less than it sends it.
+    computed = any(f.form == Form.FLOAT and f.expression is not None for f in fields)
+    if computed or any(f.form in (Form.BSON, Form.DYNAMIC) for f in fields):
         return ("rows",)
     return ("pgtext", "mytext", "rows")
 
@@ -50,6 +69,11 @@ def export(
 def _lines(
     stream: Stream, fields: Sequence[Field], fmt: Format, place: str, table: Table, keys: KeyRange, where: str | None
 ) -> Generator[Block]:
+    raw = [_raw(field, fmt) for field in fields] if speed.implementation == "c" else [None]
+    if raw and all(r is not None for r in raw):
+        chosen = [r for r in raw if r is not None]
+        yield from _encoded(stream, chosen, fmt, f" from {place}{sql.filters(sql.key_condition(table, keys), where)}")
+        return
     parts = [_part(field, fmt) for field in fields]
     line = "concat(" + ", '\\t', ".join(parts or ["''"]) + ")"
     condition = sql.key_condition(table, keys)
@@ -76,7 +100,59 @@ def _lines(
     finally:
         _close(batches)
     if oversize:
-        yield from _oversize(stream, fields, fmt, f" from {place}{sql.filters(condition, where, f'{line} is null')}", oversize)
+        yield from _oversize(
+            stream, fields, fmt, f" from {place}{sql.filters(condition, where, f'{line} is null')}", oversize
+        )
+
+
+def _encoded(stream: Stream, chosen: Sequence[tuple[str, str]], fmt: Format, tail: str) -> Generator[Block]:
+    """Stream unrendered columns and write their lines in C: the server only reads, which takes it half the time."""
+    kinds = "".join(kind for _, kind in chosen).encode()
+    dialect: speed.Dialect = "pgtext" if fmt == "pgtext" else "mytext"
+    batches = stream(f"select {', '.join(e for e, _ in chosen)}{tail}")
+    try:
+        pieces: list[bytes] = []
+        size = rows = 0
+        for batch in batches:
+            piece = speed.encode_rows(batch, kinds, dialect)
+            pieces.append(piece)
+            size += len(piece)
+            rows += len(batch)
+            if size >= BLOCK:
+                yield Block(data=b"".join(pieces), size=size, rows=rows)
+                pieces, size, rows = [], 0, 0
+        if rows:
+            yield Block(data=b"".join(pieces), size=size, rows=rows)
+    finally:
+        _close(batches)
+
+
+def _raw(field: Field, fmt: Format) -> tuple[str, str] | None:
+    """Return what to select and its kind (`values.speed`), None where a value could outgrow what the server can render."""
+    if field.is_constant or field.expression is not None:
+        return None
+    e, type, form = checks.repaired(field), field.column.type, field.form
+    match type:
+        case Geometry():
+            return (e, "b") if form == Form.NATIVE and fmt == "mytext" else None
+        case Binary() if form in (Form.BYTES, Form.NATIVE):
+            return e, "b"
+        case Float(bits=bits):
+            return (f"cast({e} as double)" if bits == 32 else e), "t"
+        case Text() | Enum() | Set() if form not in (Form.BYTES, Form.INTERVAL, Form.JSON):
+            return e, "r"
+        case Text() | Enum() | Set() if form in (Form.BYTES, Form.INTERVAL):
+            return None
+        case Json() | Opaque():
+            return e, "r"
+        case Integer() | Decimal() | Date() | Timestamp() if "zerofill" not in field.column.native.lower():
+            return e, "t"
+        case Time() if form != Form.INTERVAL:
+            return e, "t"
+        case Binary():
+            return None if form != Form.UUID else (_text(field, e, fmt), "t")
+        case _:
+            return _text(field, e, fmt), "r"
 
 
 def _close(batches: Iterator[Any]) -> None:
@@ -140,8 +216,8 @@ def _text(field: Field, e: str, fmt: Format) -> str:
             if form == Form.UUID:
                 return f"lower(insert(insert(insert(insert(hex({e}), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-'))"
             return _hex(e, fmt) if form in (Form.BYTES, Form.NATIVE) else f"convert({e} using utf8mb4)"
-        case Float(bits=32):
-            return f"concat(cast({e} as double))"
+        case Float():
+            return checks.repaired_float(field)
         case Bits(length=n):
             if form in (Form.BITS, Form.NATIVE, Form.TEXT):
                 return f"lpad(bin({e} + 0), {n or 1}, '0')"
@@ -165,7 +241,11 @@ def _text(field: Field, e: str, fmt: Format) -> str:
             return f"convert({e} using utf8mb4)"
         case Time() if form == Form.INTERVAL:
             micros = f"concat(if({e} < 0, '-', ''), abs(time_to_sec({e})) * 1000000 + microsecond({e}))"
-            return f"concat('0 mons 0 days ', {micros}, ' microseconds')" if fmt == "pgtext" else f"concat('0 0 ', {micros})"
+            return (
+                f"concat('0 mons 0 days ', {micros}, ' microseconds')"
+                if fmt == "pgtext"
+                else f"concat('0 0 ', {micros})"
+            )
         case _:
             if "zerofill" in field.column.native.lower():
                 return f"concat({e} + 0)"
@@ -231,11 +311,15 @@ def _exchange(field: Field) -> tuple[str, Callable[[Column], list[Any]]]:
         if isinstance(type, (Text, Enum, Set)):
             return f"cast(convert({e} using utf8mb4) as binary)", _octets
         return e, _octets
+    if form == Form.FLOAT and field.expression is not None:
+        return f"cast({e} as double)", _floats
     if field.is_constant or field.expression is not None:
         convert = {Form.INT: _ints, Form.FLOAT: _floats}.get(form, _decoded)
         return f"cast({e} as char character set utf8mb4)", convert
     if form == Form.INT:
-        return (f"({e} + 0)" if isinstance(type, (Bits, Year)) or "zerofill" in field.column.native.lower() else e), _ints
+        return (
+            f"({e} + 0)" if isinstance(type, (Bits, Year)) or "zerofill" in field.column.native.lower() else e
+        ), _ints
     if form == Form.FLOAT:
         return (f"cast({e} as double)" if isinstance(type, Float) and type.bits == 32 else e), _floats
     if isinstance(type, (Text, Enum)) or (isinstance(type, Set) and form != Form.JSON):

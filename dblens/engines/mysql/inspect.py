@@ -101,7 +101,12 @@ class _Reader:
 
     def tables(self) -> tuple[Table, ...]:
         keys, uniques, indexes = self._indexes()
-        foreign, triggers, grants, partitions = self._foreign_keys(), self._triggers(), self._grants(), self._partitions()
+        foreign, triggers, grants, partitions = (
+            self._foreign_keys(),
+            self._triggers(),
+            self._grants(),
+            self._partitions(),
+        )
         found = []
         for place, row in sorted(self.listed.items()):
             kind = _s(row[2])
@@ -150,7 +155,9 @@ class _Reader:
             native, type = f"{native} srid {row[11]}", Geometry(type.kind, int(row[11]))
         generated = None
         if row[9] and "generated" in low and "default_generated" not in low:
-            generated = Generated(expression=self._expression(_s(row[9])), stored="stored" in low or "persistent" in low)
+            generated = Generated(
+                expression=self._expression(_s(row[9])), stored="stored" in low or "persistent" in low
+            )
         identity = None
         if "auto_increment" in low:
             identity = Identity(next=_i(self.listed[place][7]) or 1)
@@ -336,7 +343,9 @@ class _Reader:
         found = []
         for space, name, definition, definer in rows:
             place, text = (_s(space), _s(name)), _s(definition or "")
-            uses = {f"{a}.{b}" for a, b in re.findall(r"`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`", text) if (a, b) in self.listed}
+            uses = {
+                f"{a}.{b}" for a, b in re.findall(r"`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`", text) if (a, b) in self.listed
+            }
             found.append(
                 View(
                     namespace=place[0], name=place[1], definition=text, columns=tuple(self.columns[place]),
@@ -402,7 +411,11 @@ class _Reader:
             when = f"AT {literal(str(at))}" if at is not None else f"EVERY {literal(_s(value))} {_s(field)}"
             state = "" if _s(status) == "ENABLED" else " DISABLE"
             source = f"CREATE EVENT {where_is((_s(space), _s(name)))} ON SCHEDULE {when}{state} DO {_s(body)}"
-            found.append(Routine(namespace=_s(space), name=_s(name), kind="event", source=source, language="sql", owner=_o(definer)))
+            found.append(
+                Routine(
+                    namespace=_s(space), name=_s(name), kind="event", source=source, language="sql", owner=_o(definer)
+                )
+            )
         return tuple(found)
 
 
@@ -426,4 +439,3 @@ _ACTIONS: dict[str, Action] = {
 
 def _action(rule: Any) -> Action:
     return _ACTIONS.get(_s(rule), "no action")
-

@@ -42,7 +42,11 @@ def _value(field: Field, v: str) -> str | None:
                 return f"unhex(replace({v}, '-', ''))"
             return f"unhex({v})" if field.form in (Form.BYTES, Form.NATIVE) else None
         case Bits() if column.native.lower().startswith("bit"):
-            return f"cast(conv({v}, 2, 10) as unsigned)" if field.form in (Form.BITS, Form.NATIVE) else f"cast({v} as unsigned)"
+            return (
+                f"cast(conv({v}, 2, 10) as unsigned)"
+                if field.form in (Form.BITS, Form.NATIVE)
+                else f"cast({v} as unsigned)"
+            )
         case Geometry():
             if field.form == Form.NATIVE:
                 return f"unhex({v})"
@@ -53,7 +57,8 @@ def _value(field: Field, v: str) -> str | None:
             import json
 
             parts = ", ".join(
-                f"if(json_contains({v}, {literal(json.dumps(m, ensure_ascii=False))}), {literal(m)}, null)" for m in values
+                f"if(json_contains({v}, {literal(json.dumps(m, ensure_ascii=False))}), {literal(m)}, null)"
+                for m in values
             )
             return f"if({v} is null, null, concat_ws(',', {parts}))"
         case Year():
@@ -83,7 +88,14 @@ def statement(place: Place, fields: Sequence[Field]) -> str:
 
 
 def load(
-    loader: Loader, place: Place, fields: Sequence[Field], fmt: Format, blocks: Iterable[Block], chunk: Chunk, *, fast: bool
+    loader: Loader,
+    place: Place,
+    fields: Sequence[Field],
+    fmt: Format,
+    blocks: Iterable[Block],
+    chunk: Chunk,
+    *,
+    fast: bool,
 ) -> int:
     """Load blocks in one transaction with their ledger line; return the rows. Raises Conflict for an outdated epoch."""
     if fmt not in ("mytext", "rows"):
@@ -129,9 +141,13 @@ def rollback(link: Link) -> None:
 
 def check_epoch(link: Link, run: str, epoch: int) -> None:
     """Refuse a writer that was taken over. Inside a transaction the shared lock holds the epoch until the commit."""
-    rows = link.rows(f"select epoch, holder from {where_is(ddl.control(run, 'run'))} where id = %s lock in share mode", (run,))
+    rows = link.rows(
+        f"select epoch, holder from {where_is(ddl.control(run, 'run'))} where id = %s lock in share mode", (run,)
+    )
     if not rows:
-        raise Conflict(f"the run {run} is not known to the target any more", hint="it was closed by someone else; plan again")
+        raise Conflict(
+            f"the run {run} is not known to the target any more", hint="it was closed by someone else; plan again"
+        )
     if int(rows[0][0]) != epoch:
         raise Conflict(
             f"the run {run} was taken over by {rows[0][1]} (epoch {rows[0][0]}, ours is {epoch})",
@@ -142,7 +158,7 @@ def check_epoch(link: Link, run: str, epoch: int) -> None:
 # --------------------------------------------------------------------------------------------------------- LOAD DATA LOCAL
 
 
-class _Refused(Exception):
+class _Refused(Exception):  # noqa: N818 - a signal between two functions, never shown
     """The server refuses LOAD DATA LOCAL; blocks taken from the source meanwhile are given back."""
 
     def __init__(self, taken: list[Block]) -> None:
@@ -293,5 +309,3 @@ def repair(
         rollback(loader)
         raise
     return max(changed, len(rows))
-
-

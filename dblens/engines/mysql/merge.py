@@ -46,7 +46,13 @@ def _same(names: Sequence[str], a: str, b: str) -> str:
 
 
 def merge(
-    link: Link, record: RunRecord, staged: Place, live: Place, fields: Sequence[Field], key: Sequence[str], rule: ConflictRule
+    link: Link,
+    record: RunRecord,
+    staged: Place,
+    live: Place,
+    fields: Sequence[Field],
+    key: Sequence[str],
+    rule: ConflictRule,
 ) -> MergeCounts:
     """Append the staged rows; called again after its commit it returns the same counts."""
     merges, pre = _places(record.id, live)
@@ -67,7 +73,9 @@ def merge(
     met = f"exists (select 1 from {source} s where {_equal(key, 's', 't')})" if key else "1"
     link.run("start transaction")
     try:
-        kept = link.run(f"insert into {pre} ({_names(all_names)}) select {_names(all_names, 't.')} from {target} t where {met} for update")
+        kept = link.run(
+            f"insert into {pre} ({_names(all_names)}) select {_names(all_names, 't.')} from {target} t where {met} for update"
+        )
         if key and kept and rule == "error":
             (sample,) = link.rows(f"select {_names(key)} from {pre} limit 1")
             raise Conflict(
@@ -84,7 +92,9 @@ def merge(
         elif key and rule == "skip":
             skipped = kept
         fresh = f" where not exists (select 1 from {pre} p where {_equal(key, 'p', 's')})" if key else ""
-        inserted = link.run(f"insert into {target} ({_names(names)}) select {_names(names, 's.')} from {source} s{fresh}")
+        inserted = link.run(
+            f"insert into {target} ({_names(names)}) select {_names(names, 's.')} from {source} s{fresh}"
+        )
         link.run(
             f"insert into {merges} (namespace, name, rule, inserted, updated, skipped, columns) values (%s, %s, %s, %s, %s, %s, %s)",
             (*live, rule, inserted, updated, skipped, "\0".join(names)),

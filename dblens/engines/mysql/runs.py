@@ -33,7 +33,11 @@ def take_lock(link: Link, database: str) -> None:
         return
     (by,) = link.one("select is_used_lock(%s)", (lock_name(database),))
     newest = max(list_runs(link, database), key=lambda r: r.beat_at, default=None)
-    who = f"{newest.holder} (run {newest.id}, {newest.state}, last seen {newest.beat_at})" if newest else f"connection {by}"
+    who = (
+        f"{newest.holder} (run {newest.id}, {newest.state}, last seen {newest.beat_at})"
+        if newest
+        else f"connection {by}"
+    )
     raise Conflict(
         f"another migration into {database!r} is running: {who}",
         hint="wait until it ends, or end that process; only one migration writes to a target at a time",
@@ -47,7 +51,8 @@ def open_run(link: Link, database: str, record: RunRecord, takeover: bool) -> Ru
         link.run(f"create database if not exists {quote(area)} {_BIN}")
     except PermissionDenied as error:
         raise PermissionDenied(
-            f"no right to create the staging database {area!r}: {error.message}", hint=f"an administrator runs: {grant_text(link)}"
+            f"no right to create the staging database {area!r}: {error.message}",
+            hint=f"an administrator runs: {grant_text(link)}",
         ) from error
     link.run(
         f"create table if not exists {where_is(ddl.control(record.id, 'run'))} (id varchar(191) {_BIN} primary key, "
@@ -67,12 +72,18 @@ def open_run(link: Link, database: str, record: RunRecord, takeover: bool) -> Ru
         rows = link.rows(f"select {_FIELDS} from {table} where id = %s for update", (record.id,))
         if not rows:
             link.run(
-                f"insert into {table} (target, {_FIELDS}) values (%s, %s, %s, %s, %s, %s, %s, %s)", (database, *_values(record))
+                f"insert into {table} (target, {_FIELDS}) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+                (database, *_values(record)),
             )
             kept = record
         elif takeover:
-            kept = msgspec.structs.replace(_record(rows[0]), epoch=int(rows[0][3]) + 1, holder=record.holder, beat_at=record.beat_at)
-            link.run(f"update {table} set epoch = %s, holder = %s, beat_at = %s where id = %s", (kept.epoch, kept.holder, kept.beat_at, kept.id))
+            kept = msgspec.structs.replace(
+                _record(rows[0]), epoch=int(rows[0][3]) + 1, holder=record.holder, beat_at=record.beat_at
+            )
+            link.run(
+                f"update {table} set epoch = %s, holder = %s, beat_at = %s where id = %s",
+                (kept.epoch, kept.holder, kept.beat_at, kept.id),
+            )
         else:
             raise Conflict(f"the run {record.id} is known to {database!r} already", hint="resume it, or roll it back")
         link.run("commit")
@@ -121,7 +132,9 @@ def list_runs(link: Link, database: str) -> list[RunRecord]:
     found = []
     for (area,) in areas:
         name = area.decode() if isinstance(area, bytes) else str(area)
-        rows = link.rows(f"select {_FIELDS} from {where_is((name, ddl.CONTROL + 'run'))} where target = %s", (database,))
+        rows = link.rows(
+            f"select {_FIELDS} from {where_is((name, ddl.CONTROL + 'run'))} where target = %s", (database,)
+        )
         found += [_record(row) for row in rows]
     return found
 
@@ -188,6 +201,4 @@ def close_run(link: Link, record: RunRecord) -> None:
 
 def exists(link: Link, place: Place) -> bool:
     """Return whether a table is there."""
-    return bool(
-        link.rows("select 1 from information_schema.tables where table_schema = %s and table_name = %s", place)
-    )
+    return bool(link.rows("select 1 from information_schema.tables where table_schema = %s and table_name = %s", place))

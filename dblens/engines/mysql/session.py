@@ -179,7 +179,9 @@ class MySQLSession:
         return inspect.list_tables(self._query, namespace)
 
     def inspect(self, *, namespaces: Sequence[str] = ()) -> Schema:
-        return inspect.inspect(self._query, self._flavour, self._version, self._database, namespaces or self.namespaces())
+        return inspect.inspect(
+            self._query, self._flavour, self._version, self._database, namespaces or self.namespaces()
+        )
 
     def execute(
         self, statement: str, params: Sequence[object] = (), *, limit: int | None = None, timeout: float | None = None
@@ -199,7 +201,9 @@ class MySQLSession:
             return self._main.result(statement, params, limit)
         except Cancelled as error:
             if late.is_set():
-                raise TimedOut(f"the statement ran longer than {timeout} s and was stopped", hint="raise the limit") from error
+                raise TimedOut(
+                    f"the statement ran longer than {timeout} s and was stopped", hint="raise the limit"
+                ) from error
             raise
         finally:
             if timer is not None:
@@ -223,7 +227,11 @@ class MySQLSession:
         grants = [_s(row[0]) for row in self._main.rows("show grants")]
         database = place or self._database
         have = _granted(grants, database)
-        wanted = {"SELECT"} if not write else {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}
+        wanted = (
+            {"SELECT"}
+            if not write
+            else {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES"}
+        )
         (user,) = self._main.one("select current_user()")
         name, _, host = _s(user).rpartition("@")
         to = f"TO {literal(name)}@{literal(host)}"
@@ -248,7 +256,11 @@ class MySQLSession:
             shown = ", ".join(f"{_s(t)} ({_s(e)})" for t, e in odd[:10])
             note += f"; tables that are not InnoDB are read as they are at that moment: {shown}"
         self._snapshot = Snapshot(
-            id=f"mysql:{self._main.id}:{time.time_ns()}", shared=False, consistent=not odd, note=note, position=self._position()
+            id=f"mysql:{self._main.id}:{time.time_ns()}",
+            shared=False,
+            consistent=not odd,
+            note=note,
+            position=self._position(),
         )
         return self._snapshot
 
@@ -273,7 +285,11 @@ class MySQLSession:
         )
 
     def profile(self, table: Table, report: Report = silent) -> Table:  # noqa: ARG002 - one statement, nothing to report between
-        doubtful = [c for c in table.columns if isinstance(c.type, Integer) and c.native.lower().replace(" ", "") == "tinyint(1)"]
+        doubtful = [
+            c
+            for c in table.columns
+            if isinstance(c.type, Integer) and c.native.lower().replace(" ", "") == "tinyint(1)"
+        ]
         if not doubtful:
             return table
         sums = ", ".join(f"sum({quote(c.name)} not in (0, 1)), count({quote(c.name)})" for c in doubtful)
@@ -284,7 +300,9 @@ class MySQLSession:
         return msgspec.structs.replace(table, columns=columns)
 
     def count(self, table: Table, *, where: str | None = None) -> int:
-        return int(self._query(f"select count(*) from {where_is((table.namespace, table.name))}{sql.filters(where)}")[0][0])
+        return int(
+            self._query(f"select count(*) from {where_is((table.namespace, table.name))}{sql.filters(where)}")[0][0]
+        )
 
     def check(
         self, table: Table, checks_: Sequence[tuple[Field, Check]], *, where: str | None = None
@@ -322,7 +340,13 @@ class MySQLSession:
         return export.export(self._stream, table, fields, fmt, keys, where)
 
     def fingerprint(
-        self, table: Table, fields: Sequence[Field], *, keys: KeyRange = ALL, where: str | None = None, report: Report = silent
+        self,
+        table: Table,
+        fields: Sequence[Field],
+        *,
+        keys: KeyRange = ALL,
+        where: str | None = None,
+        report: Report = silent,
     ) -> Fingerprint:
         return canonical.fingerprint(self._stream, table, fields, keys, where, report)
 
@@ -390,7 +414,12 @@ class MySQLSession:
             raise
 
     def repair(
-        self, place: Place, fields: Sequence[Field], key: Sequence[str], rows: Sequence[tuple[Any, ...]], delete: Sequence[tuple[Any, ...]]
+        self,
+        place: Place,
+        fields: Sequence[Field],
+        key: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        delete: Sequence[tuple[Any, ...]],
     ) -> int:
         return load.repair(self._writes(), place, fields, key, rows, delete)
 
@@ -417,7 +446,9 @@ class MySQLSession:
         if not count or samples < 1:
             return count, []
         names = ", ".join(f"concat(c.{quote(n)})" for n in key.columns)
-        return count, [tuple(_s(v) for v in row) for row in self._query(f"select distinct {names} {tail} limit {int(samples)}")]
+        return count, [
+            tuple(_s(v) for v in row) for row in self._query(f"select distinct {names} {tail} limit {int(samples)}")
+        ]
 
     def swap(self, record: RunRecord, moves: Sequence[Move], report: Report = silent) -> RunRecord:
         return swap.swap(self._writes(), record, moves, report)
@@ -426,7 +457,13 @@ class MySQLSession:
         return swap.unswap(self._writes(), record, moves, report)
 
     def merge(
-        self, record: RunRecord, staged: Place, live: Place, fields: Sequence[Field], key: Sequence[str], rule: ConflictRule
+        self,
+        record: RunRecord,
+        staged: Place,
+        live: Place,
+        fields: Sequence[Field],
+        key: Sequence[str],
+        rule: ConflictRule,
     ) -> MergeCounts:
         return merge.merge(self._writes(), record, staged, live, fields, key, rule)
 
@@ -478,5 +515,3 @@ def _like(pattern: str, name: str) -> bool:
         for part in re.findall(r"\\.|.", pattern, re.DOTALL)
     )
     return re.fullmatch(text, name, re.DOTALL) is not None
-
-

@@ -32,10 +32,13 @@ def quote(name: str) -> str:
     if not name or "\0" in name:
         raise InvalidInput(f"not a MySQL name: {name!r}", hint="names are not empty and hold no U+0000")
     if len(name) > NAME_LIMIT:
-        raise InvalidInput(f"name too long for MySQL: {name!r}", hint=f"at most {NAME_LIMIT} characters; rename it in the plan")
+        raise InvalidInput(
+            f"name too long for MySQL: {name!r}", hint=f"at most {NAME_LIMIT} characters; rename it in the plan"
+        )
     if any(ord(c) > 0xFFFF for c in name):
         raise InvalidInput(
-            f"not a MySQL name: {name!r}", hint="characters beyond U+FFFF (emoji) cannot stand in MySQL names; rename it in the plan"
+            f"not a MySQL name: {name!r}",
+            hint="characters beyond U+FFFF (emoji) cannot stand in MySQL names; rename it in the plan",
         )
     if name.endswith(" "):
         raise InvalidInput(f"not a MySQL name: {name!r}", hint="names cannot end in a space; rename it in the plan")
@@ -60,7 +63,9 @@ _PLAIN = re.compile(r"^-?\d+(\.\d+)?([eE][+-]?\d+)?$", re.ASCII)
 
 def _number(text: str) -> str:
     if not _PLAIN.match(text):
-        raise InvalidInput(f"not a number in a key range: {text!r}", hint="key ranges come from `chunks` of the same table")
+        raise InvalidInput(
+            f"not a number in a key range: {text!r}", hint="key ranges come from `chunks` of the same table"
+        )
     return text
 
 
@@ -84,7 +89,7 @@ def bound_text(column: Column) -> str:
         case Binary():
             return f"lower(hex({name}))"
         case Float(bits=32):
-            return f"concat(cast({name} as double))"
+            return f"concat(if({name} < 0, '-', ''), abs(cast({name} as double)))"
         case _:
             return f"concat({name})"
 

@@ -45,7 +45,10 @@ def swap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report) -
                 outs.append((move.live, move.previous))
             ins.append((move.staged, move.live))
         elif not runs.exists(link, move.live):
-            raise Conflict(f"neither {'.'.join(move.staged)} nor {'.'.join(move.live)} is there", hint="someone dropped it; start again")
+            raise Conflict(
+                f"neither {'.'.join(move.staged)} nor {'.'.join(move.live)} is there",
+                hint="someone dropped it; start again",
+            )
     _rename(link, [*outs, *ins], report)
     record = msgspec.structs.replace(record, state="swapped")
     runs.write_run(link, record)
@@ -75,7 +78,10 @@ def unswap(link: Link, record: RunRecord, moves: Sequence[Move], report: Report)
             ins.append((move.previous, move.live))
     blocking = dependents(link, [old for old, _ in outs])
     if blocking:
-        raise Conflict("tables to be put back are in use by others:\n  " + "\n  ".join(blocking), hint="drop these, then roll back again")
+        raise Conflict(
+            "tables to be put back are in use by others:\n  " + "\n  ".join(blocking),
+            hint="drop these, then roll back again",
+        )
     _rename(link, [*outs, *ins], report)
     record = msgspec.structs.replace(record, state="rolled_back")
     runs.write_run(link, record)

@@ -35,7 +35,9 @@ from dblens.schema.types import (
 )
 from dblens.values.forms import Form
 
-_NATIVE = re.compile(r"^\s*([a-z][a-z0-9]*(?:\s+(?:precision|varying))?)\s*(?:\((.*)\))?\s*([a-z0-9_ ]*)$", re.IGNORECASE | re.DOTALL)
+_NATIVE = re.compile(
+    r"^\s*([a-z][a-z0-9]*(?:\s+(?:precision|varying))?)\s*(?:\((.*)\))?\s*([a-z0-9_ ]*)$", re.IGNORECASE | re.DOTALL
+)
 _INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "integer": 32, "bigint": 64}
 _TEXTS = {"tinytext": 255, "text": None, "mediumtext": None, "longtext": None}
 _BLOBS = {"tinyblob": 255, "blob": None, "mediumblob": None, "longblob": None}
@@ -174,7 +176,11 @@ def exact_collation(flavour: str) -> str:
 
 
 _DATES = Check(
-    kind="outside_dates", repair="null", low="0000-01-01", high="9999-12-31 23:59:59.999999", why="MySQL holds years 0000 to 9999"
+    kind="outside_dates",
+    repair="null",
+    low="0001-01-01",
+    high="9999-12-31 23:59:59.999999",
+    why="MySQL holds years 0000 to 9999",
 )
 _INFINITE = Check(kind="infinite_time", repair="null", why="MySQL has no infinite dates")
 _NONFINITE = Check(kind="nonfinite", repair="null", why="MySQL has neither NaN nor infinities")
@@ -184,13 +190,25 @@ _JSON = (
     Check(kind="json_duplicate_key", repair="none", why="MySQL keeps the last of equal keys"),
 )
 
+_DEEP = Check(
+    kind="not_json",
+    repair="block",
+    limit=31,
+    why="MariaDB takes no JSON of more than 31 levels; map the column to longtext",
+)
+
 
 def _text(length: int | None, flavour: str, *, indexed: bool, note: str = "", form: Form = Form.TEXT) -> Stored:
     collation = exact_collation(flavour)
     checks: tuple[Check, ...] = ()
     if indexed and (length is None or length > INDEX_TEXT):
         checks = (
-            Check(kind="too_long", repair="block", limit=INDEX_TEXT, why=f"an indexed text in MySQL holds at most {INDEX_TEXT} characters"),
+            Check(
+                kind="too_long",
+                repair="block",
+                limit=INDEX_TEXT,
+                why=f"an indexed text in MySQL holds at most {INDEX_TEXT} characters",
+            ),
         )
         length = INDEX_TEXT
     if length is not None and length <= ROW_TEXT:
@@ -217,7 +235,11 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Decimal():
             return _decimal(type, flavour, indexed)
         case Float(bits=bits):
-            checks = (_NONFINITE, Check(kind="negative_zero", repair="strip", why="MariaDB stores -0.0 as 0")) if maria else (_NONFINITE,)
+            checks = (
+                (_NONFINITE, Check(kind="negative_zero", repair="strip", why="MariaDB stores -0.0 as 0"))
+                if maria
+                else (_NONFINITE,)
+            )
             # Single floats are stored as doubles: MySQL's FLOAT reads back through 6 digits in too many clients.
             note = "stored as DOUBLE: every single-precision value is exact in it" if bits == 32 else ""
             return Stored(type=Float(64), native="double", form=Form.FLOAT, checks=checks, note=note)
@@ -249,7 +271,9 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Json() | Array():
             note = "array kept as JSON" if isinstance(type, Array) else ""
             if maria:
-                return Stored(type=Json(normalised=False), native="json", form=Form.JSON, checks=_JSON[:1], note=note)
+                return Stored(
+                    type=Json(normalised=False), native="json", form=Form.JSON, checks=(*_JSON[:1], _DEEP), note=note
+                )
             return Stored(type=Json(), native="json", form=Form.JSON, checks=_JSON, note=note)
         case Document():
             return Stored(
@@ -269,12 +293,19 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Year():
             return Stored(type=Integer(16), native="smallint", form=Form.INT)
         case Geometry(kind=kind):
-            return Stored(type=Geometry(kind if kind in _SHAPES else "geometry"), native=spell(type), form=Form.GEOMETRY)
+            return Stored(
+                type=Geometry(kind if kind in _SHAPES else "geometry"), native=spell(type), form=Form.GEOMETRY
+            )
         case Dynamic():
             kept = _text(None, flavour, indexed=indexed, note="mixed storage classes kept as text")
             mixed = Check(kind="mixed_storage", repair="text", why="one column of MySQL has one type")
             return Stored(
-                type=kept.type, native=kept.native, form=Form.TEXT, checks=(mixed, *kept.checks), note=kept.note, collation=kept.collation
+                type=kept.type,
+                native=kept.native,
+                form=Form.TEXT,
+                checks=(mixed, *kept.checks),
+                note=kept.note,
+                collation=kept.collation,
             )
         case Opaque(native=native):
             return _text(None, flavour, indexed=indexed, note=f"{native} kept as text: its operators are not there")
@@ -287,13 +318,21 @@ def _same_engine(column: Column, flavour: str) -> Stored:
     word = column.native.split("(")[0].split(" ")[0].lower()
     if isinstance(column.type, Json) and column.type.normalised is maria and flavour:
         # MySQL's normal form is verbatim text to MariaDB; MariaDB's verbatim text is normalised by MySQL.
-        return Stored(type=Json(normalised=not maria), native="json", form=Form.JSON, checks=() if maria else _JSON)
+        return Stored(
+            type=Json(normalised=not maria), native="json", form=Form.JSON, checks=(_DEEP,) if maria else _JSON
+        )
     collation = column.collation
     if collation is not None and flavour:
-        collation = _collation(collation, flavour)
+        collation = known_collation(collation, flavour)
     if not maria and flavour and word in ("uuid", "inet4", "inet6"):
         length = {"uuid": 36, "inet4": 15, "inet6": 45}[word]
-        return Stored(type=Text(length), native=f"varchar({length})", form=Form.NATIVE, collation="ascii_bin", note=f"{word} kept as text")
+        return Stored(
+            type=Text(length),
+            native=f"varchar({length})",
+            form=Form.NATIVE,
+            collation="ascii_bin",
+            note=f"{word} kept as text",
+        )
     if maria and word == "vector":
         return Stored(type=Binary(None), native="longblob", form=Form.NATIVE, note="vector kept as octets")
     if maria and isinstance(column.type, Geometry):
@@ -312,7 +351,7 @@ _TO_MARIA = {
 }  # fmt: skip
 
 
-def _collation(name: str, flavour: str) -> str:
+def known_collation(name: str, flavour: str) -> str:
     """Return a collation that the target knows and that holds no more values equal than the source's."""
     if flavour == "mariadb":
         if name in _TO_MARIA:
@@ -345,7 +384,9 @@ def _decimal(type: Decimal, flavour: str, indexed: bool) -> Stored:
 def _binary(length: int | None, indexed: bool) -> Stored:
     if indexed and (length is None or length > 4 * INDEX_TEXT):
         limit = 4 * INDEX_TEXT
-        check = Check(kind="too_long", repair="block", limit=limit, why=f"an indexed value in MySQL holds at most {limit} octets")
+        check = Check(
+            kind="too_long", repair="block", limit=limit, why=f"an indexed value in MySQL holds at most {limit} octets"
+        )
         return Stored(type=Binary(limit), native=f"varbinary({limit})", form=Form.BYTES, checks=(check,))
     if length is not None and length <= 4 * ROW_TEXT:
         return Stored(type=Binary(max(length, 1)), native=f"varbinary({max(length, 1)})", form=Form.BYTES)
@@ -353,7 +394,9 @@ def _binary(length: int | None, indexed: bool) -> Stored:
 
 
 def _enum(values: tuple[str, ...], flavour: str, indexed: bool) -> Stored:
-    fits = values and all(len(v) <= 255 and "\0" not in v and not v.endswith(" ") for v in values) and len(values) <= 65535
+    fits = (
+        values and all(len(v) <= 255 and "\0" not in v and not v.endswith(" ") for v in values) and len(values) <= 65535
+    )
     if not fits:
         return _text(max(map(len, values), default=1), flavour, indexed=indexed, note="enum kept as text")
     kept = Enum(values)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dblens.engines.base import Rendered
-from dblens.engines.postgres import ddl
+from dblens.engines.base import Build, Rendered
+from dblens.engines.postgres import create, ddl
 from dblens.engines.postgres.alter_objects import (
     change_rights,
     create_index,
+    create_view,
+    drop_view,
     named,
+    needs_drop,
     render_object,
 )
 from dblens.schema import changes as c
@@ -30,11 +33,18 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
     """Render changes of `schema` in a runnable order; foreign keys of new tables and owners of new sequences come last."""
     after = apply_changes(schema, changes)
     behind = _identity_sequences(schema) | _identity_sequences(after)
-    cycles = {p for g in load_order([x.table for x in changes if isinstance(x, c.DropTable)]).cycles for p in g}
-    result: list[Rendered] = []
+    cut = _cycles(changes)
+    aside, again, done = _views_aside(changes, schema, after)
+    result: list[Rendered] = aside
     last: list[Rendered] = []
     for change in changes:
+        if again and isinstance(change, _LATE):
+            result, again = result + again, []
         match change:
+            case c.ChangeView() if (change.before.namespace, change.before.name) in done:
+                pass
+            case c.DropView() if (change.view.namespace, change.view.name) in done:
+                pass
             case c.AddSequence() | c.DropSequence() | c.ChangeSequence():
                 sequence = change.before if isinstance(change, c.ChangeSequence) else change.sequence
                 if (sequence.namespace, sequence.name) in behind:
@@ -43,14 +53,14 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
                 result.append(rendered)
                 last.extend(later)
             case c.AddTable():
-                first, foreign = _add_table(change, flavour)
+                first, foreign = _add_table(change, after, flavour)
                 result.append(first)
                 last.extend(foreign)
             case c.DropTable():
-                cut = _cut(change.table) if (change.table.namespace, change.table.name) in cycles else ()
                 result.append(_of(change, ((*cut, _drop_table(change.table)), None)))
+                cut = ()
             case c.AlterColumn() | c.AddColumn() | c.DropColumn() | c.AlterTable():
-                result.append(_column(change, after, flavour))
+                result.append(_column(change, flavour))
             case c.ChangeType():
                 rendered, later = render_object(change, schema)
                 result.append(rendered)
@@ -74,7 +84,66 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
                 rendered, later = render_object(change)
                 result.append(rendered)
                 last.extend(later)
-    return result + last
+    return result + again + last
+
+
+_LATE = (
+    c.ChangeView,
+    c.AddView,
+    c.AddTrigger,
+    c.DropRoutine,
+    c.DropSequence,
+    c.DropType,
+    c.DropExtension,
+    c.DropNamespace,
+)
+"""Changes that come after views that were put aside are there again."""
+
+
+def _cycles(changes: Sequence[c.Change]) -> _Sql:
+    """Render the removal of the foreign keys of dropped tables that refer to each other in a circle."""
+    dropped = {(x.table.namespace, x.table.name): x.table for x in changes if isinstance(x, c.DropTable)}
+    groups = load_order(dropped.values()).cycles
+    return tuple(text for group in groups if len(group) > 1 for place in group for text in _cut(dropped[place]))
+
+
+def _views_aside(
+    changes: Sequence[c.Change], schema: Schema, after: Schema
+) -> tuple[list[Rendered], list[Rendered], set[tuple[str, str]]]:
+    """Drop views that would stand in the way of changed columns and changed views, and create them again afterwards.
+
+    Returns what comes first, what comes when the tables are changed, and the views whose own changes are done by that.
+    """
+    touched: set[str] = set()
+    for change in changes:
+        match change:
+            case c.DropColumn() | c.AlterColumn():
+                if isinstance(change, c.DropColumn) or change.what in ("type", "collation", "generated"):
+                    touched.add(f"{change.namespace}.{change.table}")
+            case c.ChangeView() if needs_drop(change.before, change.after):
+                touched.add(f"{change.before.namespace}.{change.before.name}")
+    found: set[str] = set()
+    grown = True
+    while grown:
+        names = {f"{v.namespace}.{v.name}": v for v in schema.views}
+        new = {n for n, v in names.items() if n in touched or not (touched | found).isdisjoint(v.depends_on)} - found
+        found |= new
+        grown = bool(new)
+    old = [v for v in create._ordered(schema.views) if f"{v.namespace}.{v.name}" in found]
+    new_views = [v for v in create._ordered(after.views) if f"{v.namespace}.{v.name}" in found]
+    why = "stands in the way of a change and is created again"
+    blocking = any(view.materialized for view in old)
+    aside = [
+        Rendered(statements=(drop_view(v),), undo=create_view(v), blocking=blocking, reason=f"{v.name} {why}")
+        for v in old[::-1]
+    ]
+    again = [
+        Rendered(
+            statements=create_view(v), undo=(drop_view(v),), blocking=blocking, reason=f"{v.name} is created again"
+        )
+        for v in new_views
+    ]
+    return aside, again, {(v.namespace, v.name) for v in old}
 
 
 def _of(change: c.Change, pair: _Pair, *, blocking: bool | None = None, reason: str = "") -> Rendered:
@@ -108,10 +177,22 @@ def _identity(column: Column) -> Identity | None:
 # -------------------------------------------------------------------------------------------------------------------- tables
 
 
-def _add_table(change: c.AddTable, flavour: str) -> tuple[Rendered, list[Rendered]]:
+def _add_table(change: c.AddTable, after_all: Schema, flavour: str) -> tuple[Rendered, list[Rendered]]:
     table = change.table
     place = (table.namespace, table.name)
+    if table.kind == "foreign":
+        return Rendered(reason="its foreign server is not part of the schema: create the foreign table by hand"), []
     build = ddl.build([table], {place: place}, (), flavour)
+    if table.kind in ("partition", "partitioned"):
+        # Keys, indexes and references of a partition come with its parent.
+        foreign = () if table.kind == "partition" else build.foreign
+        bounds = {
+            (t.namespace, t.name, name): bound
+            for t in after_all.tables
+            if t.partitioning
+            for name, bound in t.partitioning.partitions
+        }
+        build = Build(before=(create._table(table, bounds),), after=tuple(create._after(table)), foreign=foreign)
     after = [f"{t.source.rstrip().rstrip(';')}" for t in table.triggers]
     after += change_rights("TABLE", named(*place), owner=(None, table.owner), grants=((), table.grants))
     made = _of(change, ((*build.before, *build.after), (_drop_table(table),)))
@@ -135,7 +216,7 @@ def _cut(table: Table) -> _Sql:
     return tuple(f"ALTER TABLE {place} DROP CONSTRAINT {ddl.quote(k.name)}" for k in table.foreign_keys if k.name)
 
 
-def _column(change: c.AlterColumn | c.AddColumn | c.DropColumn | c.AlterTable, after: Schema, flavour: str) -> Rendered:
+def _column(change: c.AlterColumn | c.AddColumn | c.DropColumn | c.AlterTable, flavour: str) -> Rendered:
     place = named(change.namespace, change.table)
     if isinstance(change, c.AlterTable):
         return _head(change, place)
@@ -155,15 +236,9 @@ def _column(change: c.AlterColumn | c.AddColumn | c.DropColumn | c.AlterTable, a
             forth = _aspect(place, change.what, change.before, change.after, flavour)
             back = None if change.destructive else _aspect(place, change.what, change.after, change.before, flavour)
             reason = change.reason
-            if change.what == "type" and any(_selects(v.depends_on, change) for v in after.views):
-                reason += "; fails while a view selects from the table: drop the view first and create it again"
             if not forth:
                 reason = f"PostgreSQL has no statement for {change.what}"
             return _of(change, (forth, back), reason=reason)
-
-
-def _selects(depends_on: Sequence[str], change: c.AlterColumn) -> bool:
-    return f"{change.namespace}.{change.table}" in depends_on or change.table in depends_on
 
 
 def _comment(place: str, column: Column) -> _Sql:
@@ -183,6 +258,16 @@ def _aspect(place: str, what: c.ColumnAspect, before: Column, after: Column, fla
             collate = f" COLLATE {ddl.collation(after.collation)}" if after.collation else ""
             if what == "collation" and not collate:
                 collate = ' COLLATE "default"'
+            if (
+                what == "type"
+                and before.default is not None
+                and before.default.kind != "sequence"
+                and not widens(before.type, after.type)
+            ):
+                # A default is not converted with the values: take it away and set it anew.
+                default = _aspect(place, "default", before, after, flavour)
+                changed = f"{column} TYPE {after.native}{collate} USING {name}::{after.native}"
+                return (f"{column} DROP DEFAULT", changed, *(() if after.default is None else default))
             using = "" if widens(before.type, after.type) else f" USING {name}::{after.native}"
             return (f"{column} TYPE {after.native}{collate}{using}",)
         case "nullable":

@@ -75,7 +75,7 @@ def render_object(change: Objects, schema: Schema | None = None) -> tuple[Render
         case c.AddRoutine() | c.DropRoutine() | c.ChangeRoutine():
             return _routine(change), []
         case c.AddView() | c.DropView():
-            made_v, gone_v = create_view(change.view), _drop_view(change.view)
+            made_v, gone_v = create_view(change.view), drop_view(change.view)
             if isinstance(change, c.AddView):
                 return _of(change, made_v, (gone_v,)), []
             return _of(change, (gone_v,), made_v), []
@@ -259,8 +259,15 @@ def create_view(view: View) -> _Sql:
     return (text, *indexes, *comment, *change_rights(word, place, owner=(None, view.owner), grants=((), view.grants)))
 
 
-def _drop_view(view: View) -> str:
+def drop_view(view: View) -> str:
+    """Render the removal of a view."""
     return f"DROP {'MATERIALIZED ' if view.materialized else ''}VIEW {named(view.namespace, view.name)}"
+
+
+def needs_drop(before: View, after: View) -> bool:
+    """Return whether a changed view has to be created anew; its comment and rights alone can be changed in place."""
+    fields = ("definition", "materialized", "indexes", "columns")
+    return any(getattr(before, field) != getattr(after, field) for field in fields)
 
 
 def _replace_view(before: View, after: View) -> _Sql:
@@ -279,7 +286,7 @@ def _replace_view(before: View, after: View) -> _Sql:
             *found,
             *change_rights(word, place, owner=(before.owner, after.owner), grants=(before.grants, after.grants)),
         )
-    return (_drop_view(before), *create_view(after))
+    return (drop_view(before), *create_view(after))
 
 
 def create_index(namespace: str, table: str, index: Index) -> _Sql:

@@ -7,7 +7,7 @@ subquery that PostgreSQL does not flatten because of a volatile column (a fence 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import psycopg
 from psycopg.types.string import ByteaBinaryLoader
@@ -51,7 +51,7 @@ def _render(field: Field, v: str, kind: str) -> str:
             if kind == "money":
                 return f"trim_scale({v}::numeric)::text"
             if kind in scan.FLOATS:
-                return f"trim_scale({v}::float8::text::numeric)::text"
+                return f"CASE WHEN {v} = 0 THEN '0' ELSE {_float(f'{v}::float8')} END"
             return f"{v}::text"
         case Form.FLOAT:
             if kind in scan.TEXTS:
@@ -89,10 +89,21 @@ def _render(field: Field, v: str, kind: str) -> str:
 
 
 def _float(v: str) -> str:
-    # 12 of 13 real values take the first branch, whose text PostgreSQL writes without exponent.
+    """Return SQL for a double's shortest digits without exponent.
+
+    PostgreSQL's shortest digits lie strictly within the rounding interval, the definition's may lie on its edge (1e23, where
+    PostgreSQL prints 9.999999999999999e+22). An edge has at most 17 digits only from 2^54 to about 1e40, so only there fewer digits
+    that read back as the same double are looked for.
+    """
+    # Nearly all real values take the first branch, whose text PostgreSQL writes without exponent.
     return (
         f"CASE WHEN abs({v}) >= 1e-4 AND abs({v}) < 1e15 THEN {v}::text "
         f"WHEN {v} = 0 OR {v} = 'NaN' OR abs({v}) = 'Infinity' THEN {v}::text "
+        f"WHEN abs({v}) >= 1e15 AND abs({v}) < 1e42 THEN (SELECT CASE WHEN {v} < 0 THEN '-' ELSE '' END || c::text "
+        f"FROM (SELECT abs({v})::text::numeric) a(n) CROSS JOIN generate_series(1, 17) k "
+        "CROSS JOIN LATERAL (SELECT ('1' || repeat('0', greatest(length(n::text) - k, 0)))::numeric) b(u) "
+        "CROSS JOIN LATERAL (VALUES (div(n, u) * u), (div(n, u) * u + u)) x(c) "
+        f"WHERE c::float8 = abs({v}) ORDER BY k, abs(c - n) LIMIT 1) "
         f"ELSE trim_scale({v}::text::numeric)::text END"
     )
 
@@ -225,7 +236,7 @@ def rows(
     where: str | None = None,
     *,
     exact: bool = False,
-) -> Iterator[tuple[bytes | None, ...]]:
+) -> Generator[tuple[bytes | None, ...], None, None]:
     """Stream rows of canonical texts through a server-side cursor, filtered by bucket in the server."""
     columns = "".join(f", t{i}" for i in range(len(fields)))
     if buckets is None:

@@ -164,9 +164,8 @@ def _json_duplicate(v: str, kind: str, check: Check, field: Field) -> str | None
         f"EXISTS (WITH RECURSIVE tree(j) AS (SELECT {v}::json UNION ALL SELECT c.j FROM tree t CROSS JOIN LATERAL ("
         "SELECT e.value FROM json_each(CASE WHEN json_typeof(t.j) = 'object' THEN t.j ELSE '{}' END) e UNION ALL "
         "SELECT a.value FROM json_array_elements(CASE WHEN json_typeof(t.j) = 'array' THEN t.j ELSE '[]' END) a) c(j)) "
-        "SELECT 1 FROM tree t CROSS JOIN LATERAL json_object_keys("
-        "CASE WHEN json_typeof(t.j) = 'object' THEN t.j ELSE '{}' END) WITH ORDINALITY AS k(key, n) "
-        "GROUP BY t.j::text, k.key HAVING count(*) > count(DISTINCT k.n) OR count(DISTINCT k.n) > 1)"
+        "SELECT 1 FROM tree t WHERE json_typeof(t.j) = 'object' AND (SELECT count(*) <> count(DISTINCT k) "
+        "FROM json_object_keys(CASE WHEN json_typeof(t.j) = 'object' THEN t.j ELSE '{}' END) k))"
     )
 
 

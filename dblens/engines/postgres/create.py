@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dblens.engines.postgres import ddl
 from dblens.engines.postgres.ddl import at, literal, quote
 from dblens.schema.model import Schema, Sequence, Table, View
@@ -27,7 +29,13 @@ def create(schema: Schema) -> list[str]:
         out.append("SET check_function_bodies = off")
         out += [r.source.rstrip().rstrip(";") for r in routines if r.kind != "aggregate"]
     out += [_table(t) for t in schema.tables if t.kind != "partition"]
-    out += [_table(t) for t in _partitions(schema)]
+    bounds = {
+        (t.namespace, t.name, name): bound
+        for t in schema.tables
+        if t.partitioning
+        for name, bound in t.partitioning.partitions
+    }
+    out += [_table(t, bounds) for t in _partitions(schema)]
     out += [r.source.rstrip().rstrip(";") for r in routines if r.kind == "aggregate"]
     out += [statement for t in schema.tables for statement in _after(t)]
     out += [_owned(s) for s in sequences if s.owned_by]
@@ -56,13 +64,13 @@ def _partitions(schema: Schema) -> list[Table]:
     return order
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, bounds: Mapping[tuple[str, str, str], str] | None = None) -> str:
     place = (table.namespace, table.name)
     if table.kind == "partition" and table.partition_of:
         namespace, _, name = table.partition_of.partition(".")
-        text = (
-            f"CREATE TABLE {at(place)} PARTITION OF {at((namespace, name))} {table.options.get('partition.bound', '')}"
-        )
+        known = table.name if table.namespace == namespace else f"{table.namespace}.{table.name}"
+        bound = (bounds or {}).get((namespace, name, known), "DEFAULT")
+        text = f"CREATE TABLE {at(place)} PARTITION OF {at((namespace, name))} {bound}"
     elif table.kind == "foreign":
         return f"-- foreign table {table.namespace}.{table.name}: its server is not part of the schema"
     else:

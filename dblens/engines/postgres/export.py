@@ -7,7 +7,7 @@ blocks and touches single values only for `rows`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import psycopg
@@ -48,7 +48,7 @@ def _binary(field: Field) -> bool:
 
 def export(
     link: Link, table: Table, fields: Sequence[Field], fmt: Format, keys: KeyRange, where: str | None
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """Stream a table's fields. Closing the iterator early cancels the reading on the server."""
     what = f"reading {table.namespace}.{table.name}"
     tail = f"FROM {scan.relation(table)}{scan.conditions(table, keys, where)}"
@@ -126,7 +126,7 @@ def _half_even(sql: str, hit: str, scale: int) -> str:
 
 
 def _text(field: Field, *, bytes_as: str) -> str:
-    """Return SQL whose COPY text is the field's value in its form. `bytes_as` bytea: `\\x…`, hex: bare digits, raw: octets."""
+    r"""Return SQL whose COPY text is the field's value in its form. `bytes_as` bytea: `\\x…`, hex: bare digits, raw: octets."""
     if field.is_constant and field.constant is None:
         return "NULL"
     sql, kind = _value(field)
@@ -178,12 +178,14 @@ def _octets(sql: str, kind: str, bytes_as: str) -> str:
 # ------------------------------------------------------------------------------------------------------------------- blocks
 
 
-def _binary_blocks(link: Link, sql: str, what: str) -> Iterator[Block]:
+def _binary_blocks(link: Link, sql: str, what: str) -> Generator[Block, None, None]:
     for data in link.copy_out(sql, what):
         yield Block(data=data, size=len(data))
 
 
-def _text_blocks(link: Link, sql: str, what: str, change: Callable[[bytes], bytes] | None = None) -> Iterator[Block]:
+def _text_blocks(
+    link: Link, sql: str, what: str, change: Callable[[bytes], bytes] | None = None
+) -> Generator[Block, None, None]:
     for data in link.copy_out(sql, what):
         # COPY writes line breaks inside values as \n, so each real one ends a row.
         out = change(data) if change else data
@@ -223,10 +225,12 @@ def _row_column(field: Field) -> tuple[str, Callable[[Any], Any] | None]:
             if kind in scan.FLOATS:
                 return f"({sql})::float8", None
             return (sql if kind == "bytea" else f"({sql})::text"), None
-    return f"({_text(field, bytes_as='hex')})::text", None
+    text = _text(field, bytes_as="hex")
+    # inet's cast to text adds a mask; an array prints its items as they print themselves.
+    return (f"array_to_string(ARRAY[{text}], '', NULL)" if kind == "inet" else f"({text})::text"), None
 
 
-def _rows(link: Link, fields: Sequence[Field], tail: str, what: str) -> Iterator[Block]:
+def _rows(link: Link, fields: Sequence[Field], tail: str, what: str) -> Generator[Block, None, None]:
     """Fetch through a binary server-side cursor: psycopg's C loaders make int, float, bytes and str without Python in between."""
     columns = [_row_column(f) for f in fields]
     later = [(i, change) for i, (_, change) in enumerate(columns) if change is not None]

@@ -36,16 +36,16 @@ def connect_failure(error: BaseException, url: Url) -> DBLensError:
         return PermissionDenied(
             f"{url.user or 'this user'} may not connect to {url.database!r} on {where}: {_tail(text)}"
         )
+    if "authentication failed" in low or "no password supplied" in low:
+        return PermissionDenied(
+            f"PostgreSQL at {where} refused {url.user or 'the user'!r}: authentication failed ({_tail(text)})",
+            hint="check user and password; they come from the prompt, --…-password-env or ~/.pgpass",
+        )
     cause, hint = _cause(low, where)
     return ConnectionFailed(f"cannot connect to PostgreSQL at {where}: {cause} ({_tail(text)})", hint=hint)
 
 
 def _cause(low: str, where: str) -> tuple[str, str]:
-    if "password authentication failed" in low or "no password supplied" in low or "authentication failed" in low:
-        return (
-            "authentication failed",
-            "check user and password; they come from the prompt, --…-password-env or ~/.pgpass",
-        )
     if "no pg_hba.conf entry" in low:
         return (
             "the server does not let this user in from here",

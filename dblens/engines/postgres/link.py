@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import select
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -167,7 +167,7 @@ class Link:
 
     # ---- COPY
 
-    def copy_out(self, sql: str, what: str) -> Iterator[bytes]:
+    def copy_out(self, sql: str, what: str) -> Generator[bytes, None, None]:
         """Stream `COPY … TO STDOUT` as blocks of whole rows of at least 256 KiB. Closing early cancels it on the server."""
         savepoint = self.in_transaction
         with self._mapped(what):
@@ -350,4 +350,4 @@ def parameters(url: Url, password: str | None, application: str) -> dict[str, An
 
 
 def _leaks(error: BaseException, password: str | None) -> bool:
-    return bool(password) and password in str(error)
+    return password is not None and password != "" and password in str(error)

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from dblens.engines.base import Rendered
 from dblens.engines.sqlite import ddl
+from dblens.errors import Unsupported
 from dblens.schema import changes as c
 from dblens.schema.apply import apply_changes
-from dblens.schema.model import Column, Index, IndexPart, Schema, Table, View
+from dblens.schema.model import Column, Index, Schema, Table, View
 
 _Sql = tuple[str, ...]
 _InTable = (
@@ -53,7 +54,7 @@ def render(changes: Sequence[c.Change], *, schema: Schema, flavour: str = "") ->
             group = groups[change.namespace, change.table]
             if change is group[-1]:
                 place = (change.namespace, change.table)
-                result.extend(_group(group, before.table(*place), after.table(*place), flavour))
+                result.extend(_group(group, before.table(*place), after.table(*place), flavour, _sources(before)))
         else:
             result.append(_single(change, flavour))
     return result
@@ -128,7 +129,12 @@ def _source(text: str) -> str:
 # -------------------------------------------------------------------------------------------------------- changes of a table
 
 
-def _group(group: Sequence[_InTable], before: Table, after: Table, flavour: str) -> list[Rendered]:
+def _sources(schema: Schema) -> _Sql:
+    """Return the sources of all views and triggers: any of them may name a column."""
+    return (*(v.definition for v in schema.views), *(t.source for table in schema.tables for t in table.triggers))
+
+
+def _group(group: Sequence[_InTable], before: Table, after: Table, flavour: str, sources: _Sql) -> list[Rendered]:
     absent = [x for x in group if (isinstance(x, (c.AlterTable, c.AlterColumn)) and x.what in _ABSENT | {"visibility"})]
     left = [x for x in group if x not in absent]
     result = [
@@ -136,8 +142,8 @@ def _group(group: Sequence[_InTable], before: Table, after: Table, flavour: str)
     ]
     if not left:
         return result
-    if all(_simple(x, before, after) for x in left):
-        return result + [_direct(x, before) for x in left]
+    if all(_simple(x, before, after, sources) for x in left):
+        return result + [_direct(x, before, after) for x in left]
     destructive = any(x.destructive for x in left)
     reasons = dict.fromkeys(["the table is built again and its rows copied", *(x.reason for x in left if x.reason)])
     rebuilt = Rendered(
@@ -150,7 +156,7 @@ def _group(group: Sequence[_InTable], before: Table, after: Table, flavour: str)
     return [*result, rebuilt]
 
 
-def _simple(change: _InTable, before: Table, after: Table) -> bool:
+def _simple(change: _InTable, before: Table, after: Table, sources: _Sql) -> bool:
     """Return whether SQLite can make the change without a rebuild."""
     match change:
         case c.AddIndex() | c.DropIndex() | c.AddTrigger() | c.DropTrigger():
@@ -162,16 +168,16 @@ def _simple(change: _InTable, before: Table, after: Table) -> bool:
             plain = column.identity is None and (column.generated is None or not column.generated.stored)
             return constant and plain and (filled or column.generated is not None)
         case c.DropColumn():
-            return not _used(change.column.name, before, after)
+            return not _used(change.column.name, before, after, sources)
     return False
 
 
-def _used(name: str, before: Table, after: Table) -> bool:
+def _used(name: str, before: Table, after: Table, sources: _Sql) -> bool:
     """Return whether anything may still name a column; a false alarm only costs a rebuild."""
     keys = [k.columns for k in (before.primary_key, *before.uniques) if k is not None]
     keys += [k.columns for k in before.foreign_keys]
     kept = [i for i in before.indexes if i in after.indexes]
-    texts = [x.expression for x in before.checks] + [t.source for t in before.triggers if t in after.triggers]
+    texts = [x.expression for x in before.checks] + list(sources)
     texts += [x.generated.expression for x in before.columns if x.generated is not None]
     texts += [text for i in kept for text in (i.where, *(p.expression for p in i.parts)) if text]
     return (
@@ -182,20 +188,20 @@ def _used(name: str, before: Table, after: Table) -> bool:
     )
 
 
-def _direct(change: _InTable, before: Table) -> Rendered:
+def _direct(change: _InTable, before: Table, after: Table) -> Rendered:
     place = named(change.namespace, change.table)
     match change:
         case c.AddColumn():
             return _of(
                 change,
-                (f"ALTER TABLE {place} ADD COLUMN {define(change.column)}",),
+                (f"ALTER TABLE {place} ADD COLUMN {_define(change.column, after)}",),
                 (f"ALTER TABLE {place} DROP COLUMN {ddl.quote(change.column.name)}",),
             )
         case c.DropColumn():
             forth = f"ALTER TABLE {place} DROP COLUMN {ddl.quote(change.column.name)}"
-            return _of(change, (forth,), (f"ALTER TABLE {place} ADD COLUMN {define(change.column)}",))
+            return _of(change, (forth,), (f"ALTER TABLE {place} ADD COLUMN {_define(change.column, before)}",))
         case c.AddIndex() | c.DropIndex():
-            made = create_index(change.namespace, change.table, change.index)
+            made = _create_index(change.namespace, change.table, change.index)
             if made is None:
                 return Rendered(reason=f"SQLite has no index of kind {change.index.kind}")
             return _pair(change, (made,), (f"DROP INDEX {named(change.namespace, change.index.name)}",))
@@ -205,41 +211,19 @@ def _direct(change: _InTable, before: Table) -> Rendered:
     raise AssertionError(f"{type(change).__name__} of {before.name} needs a rebuild")
 
 
-def define(column: Column) -> str:
+def _define(column: Column, table: Table) -> str:
     """Return a column as it stands in ADD COLUMN."""
-    words = [ddl.quote(column.name)]
-    if column.native:
-        words.append(column.native)
-    if column.collation:
-        words.append(f"COLLATE {ddl.quote(column.collation)}")
-    if column.generated is not None:
-        words.append(
-            f"GENERATED ALWAYS AS ({column.generated.expression}) {'STORED' if column.generated.stored else 'VIRTUAL'}"
-        )
-    elif column.default is not None:
-        native = column.default.native
-        bare = re.fullmatch(r"[+-]?[0-9.eE+-]+|'(?:[^']|'')*'|\w+|\(.*\)|[xX]'[0-9a-fA-F]*'", native, re.DOTALL)
-        words.append(f"DEFAULT {native if bare else f'({native})'}")
-    if not column.nullable:
-        words.append("NOT NULL")
-    return " ".join(words)
+    return ddl._column(column, ddl._strict(table), None, table)
 
 
-def create_index(namespace: str, table: str, index: Index) -> str | None:
+def _create_index(namespace: str, table: str, index: Index) -> str | None:
     """Return the statement that creates an index, None for what only other engines have."""
-    if index.kind.lower() not in ("btree", "hash") or index.include or any(part.prefix for part in index.parts):
+    if index.include:
         return None
-    unique = "UNIQUE " if index.unique else ""
-    where = f" WHERE {index.where}" if index.where else ""
-    parts = ", ".join(map(_part, index.parts))
-    return f"CREATE {unique}INDEX {named(namespace, index.name)} ON {ddl.quote(table)} ({parts}){where}"
-
-
-def _part(part: IndexPart) -> str:
-    text = ddl.quote(part.column) if part.column is not None else f"({part.expression})"
-    if part.collation:
-        text += f" COLLATE {ddl.quote(part.collation)}"
-    return f"{text} DESC" if part.descending else text
+    try:
+        return ddl.create_index((namespace, table), index)
+    except Unsupported:
+        return None
 
 
 def rebuild(before: Table, after: Table, flavour: str = "") -> _Sql:

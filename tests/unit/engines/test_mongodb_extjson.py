@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dblens.engines.mongodb import extjson, rawtext
-from dblens.engines.mongodb.rawbson import DBPointer, Pairs, RawRegex, ScopedCode, Symbol, Undefined, build, load_document, parse
+from dblens.engines.mongodb.rawbson import (
+    DBPointer,
+    Pairs,
+    RawRegex,
+    ScopedCode,
+    Symbol,
+    Undefined,
+    build,
+    load_document,
+    parse,
+)
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 KEYS = st.one_of(
@@ -36,8 +46,10 @@ LEAVES = st.one_of(
     OIDS.map(ObjectId),
     INT64.map(DatetimeMS),
     st.tuples(st.binary(max_size=20), st.sampled_from([0, 1, 3, 4, 5, 6, 7, 8, 9, 128, 255])).map(lambda t: Binary(*t)),
-    st.decimals(allow_nan=False).filter(lambda d: len(d.as_tuple().digits) <= 34 and abs(d.adjusted()) < 6000).map(Decimal128),
-    st.sampled_from(["NaN", "-NaN", "Infinity", "-Infinity", "-0", "0E+10", "1.500", "1E-6176"]).map(Decimal128),
+    st.decimals(allow_nan=False)
+    .filter(lambda d: len(d.as_tuple().digits) <= 34 and abs(d.adjusted()) < 6000)
+    .map(Decimal128),
+    st.sampled_from(["NaN", "Infinity", "-Infinity", "-0", "0E+10", "1.500", "1E-6176"]).map(Decimal128),
     st.tuples(KEYS.filter(lambda k: "\0" not in k), st.sampled_from(["", "i", "imsx", "xi", "z"])).map(RawRegex),
     TEXTS.map(Code),
     st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)).map(lambda t: Timestamp(*t)),
@@ -137,7 +149,16 @@ def test_nan_payload_keeps_its_meaning_not_its_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"$oid":"x"}', '{"$numberLong":"a"}', '{"$date":5}', "9223372036854775808", "NaN", '{"$oid":"a","b":1}', '{"$binary":{}}']
+    "text",
+    [
+        '{"$oid":"x"}',
+        '{"$numberLong":"a"}',
+        '{"$date":5}',
+        "9223372036854775808",
+        "NaN",
+        '{"$oid":"a","b":1}',
+        '{"$binary":{}}',
+    ],
 )
 def test_wrong_shapes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not hybrid|JSON"):

@@ -44,7 +44,9 @@ def table(*columns: Column, name: str = "t", **more: Any) -> Table:
 
 def schema(*tables: Table, engine: str = "postgresql", **more: Any) -> Schema:
     names = tuple(dict.fromkeys(x.namespace for x in tables))
-    return Schema(engine=engine, version="15", database="d", namespaces=more.pop("namespaces", names), tables=tables, **more)
+    return Schema(
+        engine=engine, version="15", database="d", namespaces=more.pop("namespaces", names), tables=tables, **more
+    )
 
 
 def one(a: Schema, b: Schema, options: Options = Options()) -> Any:
@@ -63,7 +65,13 @@ def altered(before: Column, after: Column, **options: Any) -> Any:
         (column(), column(native="bigint", type=t.Integer()), "type", False, True),
         (column(native="bigint", type=t.Integer()), column(), "type", True, True),
         (column(native="text", type=t.Text()), column(native="varchar(9)", type=t.Text(length=9)), "type", True, True),
-        (column(native="varchar(9)", type=t.Text(length=9)), column(native="text", type=t.Text()), "type", False, False),
+        (
+            column(native="varchar(9)", type=t.Text(length=9)),
+            column(native="text", type=t.Text()),
+            "type",
+            False,
+            False,
+        ),
         (column(), column(nullable=False), "nullable", False, True),
         (column(nullable=False), column(), "nullable", False, False),
         (column(), column(default=Default(native="1")), "default", False, False),
@@ -83,7 +91,11 @@ def test_column_aspects(before: Column, after: Column, what: str, destructive: b
 
 
 def test_dropping_what_holds_values_is_destructive() -> None:
-    full = schema(table(column(), column("b")), table(name="u", rows_estimate=1234), sequences=(Sequence(namespace="public", name="s"),))
+    full = schema(
+        table(column(), column("b")),
+        table(name="u", rows_estimate=1234),
+        sequences=(Sequence(namespace="public", name="s"),),
+    )
     found = {type(x): x for x in diff(full, schema(table(), namespaces=("public",)))}
     assert found[c.DropColumn].destructive
     assert found[c.DropTable].destructive
@@ -93,16 +105,20 @@ def test_dropping_what_holds_values_is_destructive() -> None:
 
 def test_what_changes_by_use_is_no_difference() -> None:
     a = schema(
-        table(column(identity=Identity(next=1)), rows_estimate=1, bytes=2), sequences=(Sequence(namespace="public", name="s", next=1),)
+        table(column(identity=Identity(next=1)), rows_estimate=1, bytes=2),
+        sequences=(Sequence(namespace="public", name="s", next=1),),
     )
     b = schema(
-        table(column(identity=Identity(next=9)), rows_estimate=7, bytes=9), sequences=(Sequence(namespace="public", name="s", next=9),)
+        table(column(identity=Identity(next=9)), rows_estimate=7, bytes=9),
+        sequences=(Sequence(namespace="public", name="s", next=9),),
     )
     assert diff(a, b) == ()
 
 
 def test_options_ignore() -> None:
-    a = schema(table(column(comment="x", collation="C"), owner="me", grants=(Grant(grantee="you", privilege="SELECT"),)))
+    a = schema(
+        table(column(comment="x", collation="C"), owner="me", grants=(Grant(grantee="you", privilege="SELECT"),))
+    )
     b = schema(table(column(), owner="you"))
     assert {x.what for x in diff(a, b)} == {"owner", "grants", "comment", "collation"}  # type: ignore[union-attr]
     assert diff(a, b, Options(ignore=frozenset({"owner", "grants", "comment", "collation"}))) == ()
@@ -121,9 +137,20 @@ def test_tables_option_leaves_the_rest_out() -> None:
 def test_between_engines_meaning_is_compared_not_spelling() -> None:
     post = schema(
         table(
-            column("id", t.Integer(bits=32), "integer", nullable=False, default=Default(native="nextval('s')", kind="sequence", value="s")),
+            column(
+                "id",
+                t.Integer(bits=32),
+                "integer",
+                nullable=False,
+                default=Default(native="nextval('s')", kind="sequence", value="s"),
+            ),
             column("at", t.Timestamp(), "timestamp without time zone", default=Default(native="now()", kind="now")),
-            column("mood", t.Enum(values=("a",), name="public.mood"), "mood", default=Default(native="'a'::mood", kind="literal", value="a")),
+            column(
+                "mood",
+                t.Enum(values=("a",), name="public.mood"),
+                "mood",
+                default=Default(native="'a'::mood", kind="literal", value="a"),
+            ),
             primary_key=Key(name="t_pkey", columns=("id",)),
             foreign_keys=(ForeignKey(name="f", columns=("id",), table="t", referred=("id",), on_delete="no action"),),
             checks=(Check(name="c", expression='(("id" > 0))'),),
@@ -207,9 +234,20 @@ def test_unknown_namespace_in_the_mapping() -> None:
 
 
 def test_renames_are_only_those_that_were_told() -> None:
-    a = schema(table(column("old"), primary_key=Key(name="k", columns=("old",)), indexes=(Index(name="i", parts=(IndexPart(column="old"),)),)))
+    a = schema(
+        table(
+            column("old"),
+            primary_key=Key(name="k", columns=("old",)),
+            indexes=(Index(name="i", parts=(IndexPart(column="old"),)),),
+        )
+    )
     b = schema(
-        table(column("new"), name="u", primary_key=Key(name="k", columns=("new",)), indexes=(Index(name="i", parts=(IndexPart(column="new"),)),))
+        table(
+            column("new"),
+            name="u",
+            primary_key=Key(name="k", columns=("new",)),
+            indexes=(Index(name="i", parts=(IndexPart(column="new"),)),),
+        )
     )
     assert not any(isinstance(x, (c.RenameTable, c.RenameColumn)) for x in diff(a, b))
     options = Options(renamed_tables={("public", "t"): "u"}, renamed_columns={("public", "u", "old"): "new"})
@@ -272,7 +310,9 @@ def test_duplicates_count() -> None:
 
 def test_order_of_options_and_grants_means_nothing() -> None:
     grants = (Grant(grantee="a", privilege="SELECT"), Grant(grantee="b", privilege="SELECT"))
-    index = [Index(name="i", parts=(IndexPart(column="a"),), options=o) for o in ({"x": "1", "y": "2"}, {"y": "2", "x": "1"})]
+    index = [
+        Index(name="i", parts=(IndexPart(column="a"),), options=o) for o in ({"x": "1", "y": "2"}, {"y": "2", "x": "1"})
+    ]
     a = schema(table(grants=grants, indexes=(index[0],)))
     b = schema(table(grants=grants[::-1], indexes=(index[1],)))
     assert diff(a, b) == ()

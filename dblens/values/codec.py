@@ -101,6 +101,11 @@ def _bytes(value: Value) -> str:
     raise ValueError(f"not octets: {type(value).__name__}")
 
 
+def _hexadecimal(value: Value) -> str:
+    """Octets, or their hexadecimal text: exchange values in form bson are texts."""
+    return bytes.fromhex(value).hex() if isinstance(value, str) else _bytes(value)
+
+
 def _fraction(text: str | None) -> str:
     digits = (text or "").rstrip("0")
     return f".{digits}" if digits else ""
@@ -192,6 +197,8 @@ def _timestamptz(value: Value) -> str:
 
 def _interval(value: Value) -> str:
     text = _str(value)
+    if text in ("infinity", "-infinity"):
+        return text
     match = _INTERVAL.fullmatch(text)
     if match is None:
         raise ValueError(f"not months, days and microseconds: {text[:80]!r}")
@@ -247,7 +254,7 @@ _CODEC: dict[Form, Callable[[Value], str]] = {
     Form.DOCUMENT: _str,
     Form.NATIVE: _str,
     Form.DYNAMIC: _dynamic,
-    Form.BSON: _bytes,
+    Form.BSON: _hexadecimal,
 }
 
 

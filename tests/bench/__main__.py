@@ -100,6 +100,8 @@ def table(result: dict[str, object]) -> str:
             f"{'–' if r is None else f'{r:.2f}':>{w}}" for r, w in zip(ratios, (13, 11, 13, 12), strict=True)
         )
         more = f"   {','.join(entry['formats'])} {','.join(entry['modes'])}" if "formats" in entry else ""
+        if name == "dblens":
+            more += f"   start {s['imports']:.2f} build {s.get('build', 0):.2f} swap {s.get('swap', 0):.2f}"
         if name == "dblens" and LIMIT in best:
             more += f"   copy = {s['copy'] / best[LIMIT]['seconds']['total']:.2f} x {LIMIT}"
         lines.append(f"{name:20}{cells}{entry['client']:8.2f}{text}{more}")

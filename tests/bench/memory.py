@@ -47,7 +47,7 @@ def memory(rows: int, pairs: list[str], *, as_json: bool) -> int:
             except RuntimeError as error:
                 found.append({"pair": pair, "failed": str(error)[-600:]})
                 if not as_json:
-                    print(f"{pair}: failed: {str(error)[-300:]}", flush=True)
+                    print(f"{pair}: failed: {str(error).strip().splitlines()[-1][:300]}", flush=True)
                 continue
             finally:
                 bench.drop(target, place)

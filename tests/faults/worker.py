@@ -9,6 +9,7 @@ import sys
 from dblens.events import Event, Progress, StepDone, StepStarted
 from dblens.migrate import model
 from dblens.migrate.apply import apply_plan, resume
+from dblens.migrate.undo import rollback
 from dblens.workspace.migrations import link
 
 
@@ -26,13 +27,16 @@ def say(event: Event) -> None:
 
 
 def main() -> None:
-    """Apply or resume as DBLENS_FAULT_JOB says."""
+    """Apply, resume or roll back as DBLENS_FAULT_JOB says."""
     job = json.loads(os.environ["DBLENS_FAULT_JOB"])
     source, target = (link(job[side], allow_password=True) for side in ("source", "target"))
     if job["do"] == "apply":
         with open(job["plan"], "rb") as file:
             plan = model.read(file.read())
         outcome = apply_plan(plan, source, target, accept=["all"], report=say)
+    elif job["do"] == "rollback":
+        print(f"end {rollback(job['run'], target, report=say)}", flush=True)
+        return
     else:
         outcome = resume(job["run"], source, target, mode=job["mode"], report=say)
     print(f"end {outcome.state} {outcome.equal}", flush=True)

@@ -257,6 +257,8 @@ TIMES: list[Hazard] = [
             ("greatest", "'178000000 years'", "2136000000 0 0"),
             ("lowest", "'-178000000 years'", "-2136000000 0 0"),
             ("minus-microsecond", "'-00:00:00.000001'", "0 0 -1"),
+            ("infinity", "'infinity'", "infinity", "infinite", "17"),
+            ("minus-infinity", "'-infinity'", "-infinity", "infinite", "17"),
             ("long-hours", "'2562047788:00:54.775807'", "0 0 9223372036854775807"),
         ],
     ),

@@ -87,8 +87,8 @@ def test_postgresql(kind: str, request: pytest.FixtureRequest, new_database: New
                 column = "v::float8"
             elif table.form == Form.INTERVAL:
                 column = (
-                    "extract(year from v) * 12 + extract(month from v) || ' ' || extract(day from v) || ' ' || "
-                    "trunc(extract(hour from v) * 3600000000 + extract(minute from v) * 60000000 + extract(microsecond from v))"
+                    "CASE WHEN v::text ~ 'infinity' THEN v::text ELSE extract(year from v) * 12 + extract(month from v) || ' ' || extract(day from v) || ' ' || "
+                    "trunc(extract(hour from v) * 3600000000 + extract(minute from v) * 60000000 + extract(microsecond from v)) END"
                 )
             elif table.form == Form.JSON and table.native.endswith("[]"):
                 column = "to_json(v)"

@@ -24,6 +24,8 @@ def quote(name: str) -> str:
     """Return a name as a JSON string. Raises InvalidInput for what no collection or field can be called."""
     if "\0" in name:
         raise InvalidInput(f"a MongoDB name cannot hold U+0000: {name!r}")
+    if "$" in name:
+        raise InvalidInput(f"a MongoDB collection cannot be called {name!r}", hint="its name must not hold a dollar")
     return json.dumps(name, ensure_ascii=False)
 
 

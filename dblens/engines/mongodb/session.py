@@ -14,7 +14,7 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.operations import DeleteMany, DeleteOne, InsertOne, ReplaceOne
 
 from dblens.engines.base import (
@@ -420,10 +420,23 @@ class MongoSession:
             if again and encoder.keyed:
                 collection.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents], ordered=False)
             else:
-                collection.insert_many(documents, ordered=False)
+                self._insert(collection, documents, fast=fast)
             rows += len(call)
         runs.commit(msgspec.structs.replace(chunk, rows=rows))
         return rows
+
+    @staticmethod
+    def _insert(collection: Collection[Any], documents: list[RawBSONDocument], *, fast: bool) -> None:
+        """Insert documents. Beside a fast load, which starts empty, a document of the same `_id` is what a lost attempt left: the
+        new one takes its place, and a key that the source really holds twice shows in the verification."""
+        try:
+            collection.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            failed = (error.details or {}).get("writeErrors", [])
+            if fast or not failed or any(f.get("code") != 11000 or list(f.get("keyPattern", {})) != ["_id"] for f in failed):
+                raise
+            left = [documents[f["index"]] for f in failed]
+            collection.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in left], ordered=False)
 
     @_writes
     def repair(

@@ -73,6 +73,8 @@ def parse(native: str) -> DataType:
 
 def spell(type: DataType) -> str:
     """Return the native name that stores a type."""
+    if type == _NATIVE["decimal"]:
+        return "decimal"  # what Decimal128 means on its own; `store` cannot know that 34 digits are enough
     return _stored(Column(name="", type=type, native=""), indexed=False).native
 
 

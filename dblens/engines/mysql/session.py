@@ -119,6 +119,10 @@ class MySQLSession:
         return self._main.driver
 
     @property
+    def _cheap_rows(self) -> bool:
+        return self._main.driver == "mysqlclient"
+
+    @property
     def fingerprint_id(self) -> str:
         host = self._url.host or "localhost"
         return f"mysql://{host}:{self._port}/{self._database} as {self._url.user or 'root'}, {self._version}"
@@ -337,7 +341,7 @@ class MySQLSession:
     def export(
         self, table: Table, fields: Sequence[Field], fmt: Format, *, keys: KeyRange = ALL, where: str | None = None
     ) -> Generator[Block]:
-        return export.export(self._stream, table, fields, fmt, keys, where)
+        return export.export(self._stream, table, fields, fmt, keys, where, self._cheap_rows)
 
     def fingerprint(
         self,
@@ -348,7 +352,7 @@ class MySQLSession:
         where: str | None = None,
         report: Report = silent,
     ) -> Fingerprint:
-        return canonical.fingerprint(self._stream, table, fields, keys, where, report)
+        return canonical.fingerprint(self._stream, table, fields, keys, where, report, self._cheap_rows)
 
     def canonical_rows(
         self,

@@ -85,7 +85,12 @@ def _render(field: Field, v: str, kind: str) -> str:
             raise Unsupported(
                 "comparing BSON", "PostgreSQL stores no BSON", hint="compare documents in form `document`"
             )
-    return f"{v}::text"
+    return _plain(v, kind)
+
+
+def _plain(v: str, kind: str) -> str:
+    """Return SQL for a value as its type prints it. The cast from inet to text adds a mask that inet does not print."""
+    return f"CASE WHEN {v} IS NOT NULL THEN concat({v}) END" if kind == "inet" else f"{v}::text"
 
 
 def _float(v: str) -> str:
@@ -99,7 +104,7 @@ def _float(v: str) -> str:
     return (
         f"CASE WHEN abs({v}) >= 1e-4 AND abs({v}) < 1e15 THEN {v}::text "
         f"WHEN {v} = 0 OR {v} = 'NaN' OR abs({v}) = 'Infinity' THEN {v}::text "
-        f"WHEN abs({v}) >= 1e15 AND abs({v}) < 1e42 THEN (SELECT CASE WHEN {v} < 0 THEN '-' ELSE '' END || c::text "
+        f"WHEN abs({v}) >= 1e16 AND abs({v}) < 1e42 THEN (SELECT CASE WHEN {v} < 0 THEN '-' ELSE '' END || c::text "
         f"FROM (SELECT abs({v})::text::numeric) a(n) CROSS JOIN generate_series(1, 17) k "
         "CROSS JOIN LATERAL (SELECT ('1' || repeat('0', greatest(length(n::text) - k, 0)))::numeric) b(u) "
         "CROSS JOIN LATERAL (VALUES (div(n, u) * u), (div(n, u) * u + u)) x(c) "

@@ -209,7 +209,7 @@ def _row_column(field: Field) -> tuple[str, Callable[[Any], Any] | None]:
     if field.is_constant and field.constant is None:
         return "NULL::text", None
     match field.form:
-        case Form.INT if kind in scan.INTEGERS and kind != "oid":
+        case Form.INT if kind in scan.INTEGERS:
             return f"({sql})::int8", None
         case Form.INT if kind == "boolean":
             return f"({sql})::int::int8", None
@@ -226,8 +226,10 @@ def _row_column(field: Field) -> tuple[str, Callable[[Any], Any] | None]:
                 return f"({sql})::float8", None
             return (sql if kind == "bytea" else f"({sql})::text"), None
     text = _text(field, bytes_as="hex")
-    # inet's cast to text adds a mask; an array prints its items as they print themselves.
-    return (f"array_to_string(ARRAY[{text}], '', NULL)" if kind == "inet" else f"({text})::text"), None
+    # inet's cast to text adds a mask; format() prints values as they print themselves.
+    return (
+        f"CASE WHEN {text} IS NULL THEN NULL ELSE format('%s', {text}) END" if kind == "inet" else f"({text})::text"
+    ), None
 
 
 def _rows(link: Link, fields: Sequence[Field], tail: str, what: str) -> Generator[Block, None, None]:

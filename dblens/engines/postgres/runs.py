@@ -5,7 +5,9 @@ All of it lies in the schema `_dblens`, which is made by the first run and dropp
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -19,6 +21,8 @@ from dblens.events import Progress, Report
 _Q = quote(CONTROL)
 LOCK = 0x64626C656E73
 """Key of the advisory lock (the letters dblens); PostgreSQL keeps advisory locks per database."""
+LOCK_ATTEMPTS = 5
+"""Tries a fifth of a second apart: the server needs a moment to notice that a holder was killed."""
 BATCH = 200
 """DDL statements a transaction: many enough to be quick, few enough for the server's lock table."""
 
@@ -47,8 +51,11 @@ def exists(link: Link) -> bool:
 
 def lock(link: Link) -> None:
     """Take the one-migration-per-target lock. Raises Conflict with the holder's name."""
-    if link.one("SELECT pg_try_advisory_lock($1)", [LOCK], what="the migration lock")[0]:
-        return
+    for attempt in range(LOCK_ATTEMPTS):
+        if link.one("SELECT pg_try_advisory_lock($1)", [LOCK], what="the migration lock")[0]:
+            return
+        if attempt < LOCK_ATTEMPTS - 1:
+            time.sleep(0.2)
     holders = link.rows(
         "SELECT a.pid, a.application_name, a.client_addr::text, a.backend_start::text FROM pg_locks l "
         "JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted "
@@ -68,9 +75,10 @@ def lock(link: Link) -> None:
     )
 
 
-def unlock(link: Link) -> None:
-    """Give the lock back."""
-    link.one("SELECT pg_advisory_unlock($1)", [LOCK], what="the migration lock")
+def release(link: Link) -> None:
+    """Give the lock back; a broken connection has lost it already."""
+    with contextlib.suppress(DBLensError):
+        link.one("SELECT pg_advisory_unlock($1)", [LOCK], what="the migration lock")
 
 
 def open_run(link: Link, record: RunRecord, *, takeover: bool) -> RunRecord:

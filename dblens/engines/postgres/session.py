@@ -119,6 +119,10 @@ class PostgresSession:
         self._link.cancel()
 
     def close(self) -> None:
+        if self._locked:
+            # A closed connection frees the lock too, but only once the server has noticed.
+            self._locked = False
+            runs.release(self._link)
         self._link.close()
 
     def supports(self, feature: Feature) -> Support:
@@ -235,7 +239,7 @@ class PostgresSession:
         except BaseException:
             if fresh and not self._link.db.closed:
                 self._locked = False
-                runs.unlock(self._link)
+                runs.release(self._link)
             raise
         self._run = record.id
         return opened

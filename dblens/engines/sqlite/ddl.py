@@ -127,7 +127,7 @@ def _column(column: Column, strict: bool, key: Key | None, table: Table) -> str:
     words = [quote(column.name)]
     if native:
         words.append(native)
-    if types.parse(native) != column.type and (meaning := types.describe(column.type)) and table.options.get("strict") is None:
+    if types.parse(native) != column.type and (meaning := types.describe(column.type)) and types.spell(column.type) == native.upper() and native.upper() in types.STRICT_TYPES:
         words.append(f"/* {meaning} */")
     if key is not None:
         numbered = column.identity is not None and table.options.get("autoincrement") != "no"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from dblens.values.forms import Form
 
 LEDGER = f"{OWN}chunk"
 Convert = Callable[[Sequence[Any]], Sequence[Any]]
-_FRACTIONS = frozenset({Form.TIME, Form.TIMESTAMP, Form.DECIMAL})
+_ANY = frozenset({Form.DYNAMIC, Form.NATIVE})
 
 
 def create_ledger(db: Db) -> None:
@@ -52,7 +52,6 @@ def load(
     """Load blocks and their ledger line in one transaction; `fence` raises Conflict when the run is no longer ours."""
     if fmt != "rows":
         raise Unsupported(f"loading {fmt} into SQLite", "it takes rows")
-    insert = _insert(place, fields)
     converters = [_converter(f) for f in fields]
     count = 0
     with db.transaction():
@@ -60,7 +59,7 @@ def load(
             db.run(f"DELETE FROM {where_is(place)}")
         for block in blocks:
             rows = converted(block.data, converters)
-            _put(db, insert, rows)
+            _put(db, place, fields, rows)
             count += len(rows)
         db.run(
             f"INSERT OR REPLACE INTO main.{quote(LEDGER)} (run, name, number, keys, row_count, epoch) VALUES (?, ?, ?, ?, ?, ?)",
@@ -70,23 +69,40 @@ def load(
     return count
 
 
-def _insert(place: Place, fields: Sequence[Field], verb: str = "INSERT") -> str:
+def _insert(place: Place, fields: Sequence[Field], octets: Collection[int] = ()) -> str:
+    """Return the INSERT; the values at the places `octets` are bound as octets of a text."""
     if not fields:
-        return f"{verb} INTO {where_is(place)} DEFAULT VALUES"
+        return f"INSERT INTO {where_is(place)} DEFAULT VALUES"
     names = ", ".join(quote((f.target or f.column).name) for f in fields)
-    return f"{verb} INTO {where_is(place)} ({names}) VALUES ({', '.join('?' * len(fields))})"
+    marks = ", ".join("CAST(? AS TEXT)" if i in octets else "?" for i in range(len(fields)))
+    return f"INSERT INTO {where_is(place)} ({names}) VALUES ({marks})"
 
 
-def _put(db: Db, insert: str, rows: Sequence[Sequence[Any]]) -> None:
+def _put(db: Db, place: Place, fields: Sequence[Field], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows. Text that is not UTF-8 comes from another SQLite file only, and is stored octet by octet."""
+    verbatim = any(f.form in _ANY for f in fields)
+    if verbatim:
+        db.run("SAVEPOINT dblens_block")
     try:
-        db.many(insert, rows)
+        db.many(_insert(place, fields), rows)
     except InvalidInput as error:
-        if not isinstance(error.__cause__, UnicodeEncodeError):
+        if not (verbatim and isinstance(error.__cause__, UnicodeEncodeError)):
             raise
-        # The failed call stored rows before the one it stopped at: the transaction ends with the error unless all can be bound.
-        raise InvalidInput(
-            f"{error.message}: text that is not UTF-8", hint="clean the values, or accept the loss that the plan lists"
-        ) from error
+        db.run("ROLLBACK TO dblens_block")
+        for row in rows:
+            odd = {i for i, v in enumerate(row) if isinstance(v, str) and fields[i].form in _ANY and not _encodes(v)}
+            values = [v.encode("utf-8", "surrogateescape") if i in odd else v for i, v in enumerate(row)]
+            db.run(_insert(place, fields, odd), values)
+    if verbatim:
+        db.run("RELEASE dblens_block")
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def converted(rows: Sequence[Sequence[Any]], converters: Sequence[Convert | None]) -> Sequence[Sequence[Any]]:
@@ -152,7 +168,7 @@ def repair(
     with db.transaction():
         if key:
             db.many(f"DELETE FROM {where_is(place)} WHERE {condition}", [*wanted, *own])
-        _put(db, _insert(place, fields), ready)
+        _put(db, place, fields, ready)
     return len(ready)
 
 

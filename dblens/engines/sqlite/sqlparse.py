@@ -374,3 +374,27 @@ def _whole(text: str) -> bool:
             if not depth:
                 return token.end == len(text)
     return False
+
+
+def created(text: str) -> tuple[str, str]:
+    """Return what a CREATE statement makes, table or index, and its name; empty texts for any other statement."""
+    found = [t for t in tokens(text) if t.kind != "comment"]
+    words = [t.word for t in found]
+    if not words or words[0] != "create":
+        return "", ""
+    for kind in ("table", "index"):
+        if kind in words[1:3]:
+            at = words.index(kind) + 1
+            if words[at : at + 3] == ["if", "not", "exists"]:
+                at += 3
+            if at + 1 < len(found) and found[at + 1].text == ".":
+                at += 2
+            return kind, found[at].name
+    return "", ""
+
+
+def body(text: str) -> list[str]:
+    """Return what a CREATE statement says behind the name of its object, for comparing two of them."""
+    found = tokens(text)
+    at = next((i for i, t in enumerate(found) if t.text == "(" or t.word == "on"), len(found))
+    return [t.text for t in found[at:]]

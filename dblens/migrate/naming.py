@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from dblens.engines.base import Facts
+from dblens.errors import InvalidInput
 
 
 class Names:
     """Hands out unique names within one scope of a target (tables of a namespace, columns of a table, indexes of a namespace)."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, quote: Callable[[str], str] | None = None) -> None:
         self._facts = facts
+        self._quote = quote
         self._taken: set[str] = set()
 
     def _size(self, name: str) -> int:
@@ -25,11 +28,26 @@ class Names:
             name = name[:-1]
         return name
 
+    def _can_hold(self, name: str) -> bool:
+        """Tell whether the target's own quoting takes the name, apart from its length."""
+        if self._quote is None or not name:
+            return True
+        try:
+            self._quote(self._cut(name, self._facts.identifier_limit))
+        except InvalidInput:
+            return False
+        return True
+
     def give(self, name: str) -> str:
         """Return the target's name for a source name: itself where possible, else a prefix and 8 hexadecimal digits of its SHA-256."""
         clean = name
         for character in self._facts.forbidden_in_names:
             clean = clean.replace(character, "_")
+        if not self._can_hold(clean):
+            # Characters that some engines' names cannot have: beyond the basic plane, blanks at the end, controls.
+            clean = "".join(c if c < "\U00010000" and (c.isprintable() or c == "\n") else "_" for c in clean.rstrip())
+            if not self._can_hold(clean):
+                clean = "".join(c if c.isalnum() and c.isascii() else "_" for c in clean)
         if not clean or clean.startswith(self._facts.reserved_prefixes or ("\0",)):
             clean = f"t_{clean}"
         if clean == name and self._size(clean) <= self._facts.identifier_limit and self._fold(clean) not in self._taken:

@@ -61,6 +61,8 @@ class TableVerdict(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = True
     differences: tuple[Difference, ...] = ()
     method: str = "digest"
+    plain_digest: str = ""
+    """The target's digest as `fingerprint` alone gives it: what is compared again before a rollback."""
     seconds: float = 0.0
 
 
@@ -149,6 +151,7 @@ def verify_table(
     left, right = _Reader(source, False, expected), _Reader(target, False, none)
     ours, theirs = _both(lambda: left.fingerprint(report), lambda: right.fingerprint(silent))
     method = "digest"
+    plain = str(theirs.total)
     differing = ours.differing(theirs)
     if differing and any(f.form in (Form.JSON, Form.DOCUMENT) for f in source.fields):
         method = "digest, JSON in canonical form"
@@ -173,6 +176,7 @@ def verify_table(
         complete=complete,
         differences=tuple(found.differences[:MOST_DIFFERENCES]),
         method=method,
+        plain_digest=plain,
     )
 
 

@@ -261,10 +261,13 @@ _CODEC: dict[Form, Callable[[Value], str]] = {
 def canonical(form: Form, value: Value) -> bytes | None:
     """Return a value's canonical text in UTF-8, None for NULL. Raises ValueError when the form cannot hold the value.
 
-    Lone surrogates are refused by the UTF-8 encoder (UnicodeEncodeError is a ValueError).
+    Lone surrogates are refused by the UTF-8 encoder (UnicodeEncodeError is a ValueError), but in form dynamic: there they are how
+    Python writes the octets of a text that is not UTF-8, and those octets are the value.
     """
     if value is None:
         return None
+    if form is Form.DYNAMIC:
+        return _dynamic(value).encode("utf-8", "surrogateescape")
     return _CODEC[form](value).encode("utf-8")
 
 

@@ -18,13 +18,6 @@ class Harness(harness.Harness):
     name, engine, server = "mongodb", "mongodb", "mongo"
     EXPECTED_GAPS: ClassVar[Mapping[str, Gap]] = {
         "test_connect.py::test_wrong_password": Gap("never", "the session's test server asks nobody for a password"),
-        "test_types.py::test_what_is_spelled_is_understood": Gap(
-            "never",
-            "Decimal128 holds 34 digits at any scale: read it means an unbounded decimal, which only a string can hold",
-        ),
-        "test_chunks.py::test_chunks_cover_the_table_once[k_pair-95]": Gap(
-            "notyet", "a sub-document as _id is one range"
-        ),
         "test_connect.py::test_missing_database": Gap("never", "a database comes into being with its first collection"),
     }
     UNNAMEABLE = frozenset({"$1"})

@@ -163,7 +163,7 @@ def rounds(kind: str, new_database: New, folder: Path, kills: int) -> None:
 
 @pytest.mark.parametrize("kind", ["pg15", "mariadb", "sqlite", "mongo"])
 def test_kill_nine_in_the_swap_and_in_the_rollback(kind: str, new_database: New, tmp_path: Path) -> None:
-    rounds(kind, new_database, tmp_path, 4)
+    rounds(kind, new_database, tmp_path, 3)
 
 
 @pytest.mark.nightly

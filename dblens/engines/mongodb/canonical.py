@@ -250,6 +250,8 @@ def _repair(
     match repair:
         case "null":
             return lambda _text: None
+        case "strip" | "truncate" | "round" if kind == "negative_zero":
+            return lambda _text: "0"
         case "strip":
             if kind in ("nul_character", "json_nul") and form in (Form.JSON, Form.DOCUMENT):
                 return lambda text: checks.JSON_NUL.sub(r"\1", text)

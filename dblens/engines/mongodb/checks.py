@@ -19,7 +19,6 @@ JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _JSON = (Form.JSON, Form.DOCUMENT)
 _NEVER = frozenset(
     [
-        "infinite_time",
         "zero_date",
         "outside_day",
         "sub_millisecond",
@@ -37,21 +36,22 @@ _NEVER = frozenset(
 
 
 def _year(text: str) -> tuple[int, str]:
+    """Return the astronomical year (1 BC is 0; a bound may write it with a minus) and the rest of a date."""
     bc = text.endswith(" BC")
-    head, _, tail = text.removesuffix(" BC").partition("-")
-    return (1 - int(head) if bc else int(head)), tail
+    minus = text.startswith("-")
+    head, _, tail = text.removesuffix(" BC").removeprefix("-").partition("-")
+    return (1 - int(head) if bc else -int(head) if minus else int(head)), tail
 
 
 def _outside_dates(low: str | None, high: str | None) -> Predicate:
     first, last = (_year(low) if low else None), (_year(high) if high else None)
-    whole = len(high) if high else 0
 
     def outside(text: str) -> bool:
         if "infinity" in text:
-            return True
+            return False  # a question of its own: infinite_time
         key = _year(text)
         # A bound that is a day takes in its whole day.
-        return bool((first and key < first) or (last and (key[0], key[1][: max(0, whole - 5)]) > last))
+        return bool((first and key < first) or (last and (key[0], key[1][: len(last[1])]) > last))
 
     return outside
 
@@ -125,6 +125,8 @@ def predicate(check: Check, form: Form) -> Predicate:
             return lambda text: text == "-0"
         case "outside_dates":
             return _outside_dates(check.low, check.high)
+        case "infinite_time":
+            return lambda text: "infinity" in text
         case "outside_integers":
             low = int(check.low) if check.low is not None else None
             high = int(check.high) if check.high is not None else None

@@ -186,7 +186,11 @@ _INFINITE = Check(kind="infinite_time", repair="null", why="MySQL has no infinit
 _NONFINITE = Check(kind="nonfinite", repair="null", why="MySQL has neither NaN nor infinities")
 _JSON = (
     Check(kind="not_json", repair="block", why="MySQL refuses texts that are not JSON"),
-    Check(kind="json_number", repair="none", why="MySQL keeps JSON numbers as 64-bit integers and doubles"),
+    Check(
+        kind="json_number",
+        repair="block",
+        why="MySQL keeps JSON numbers as 64-bit integers and doubles; a rule type=longtext keeps the text",
+    ),
     Check(kind="json_duplicate_key", repair="none", why="MySQL keeps the last of equal keys"),
 )
 

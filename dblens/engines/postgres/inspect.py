@@ -494,7 +494,7 @@ def _inner(expression: str) -> str:
     return expression[1:-1]
 
 
-_LITERAL = re.compile(r"^'((?:[^']|'')*)'(?:::(.+))?$", re.DOTALL)
+_LITERAL = re.compile(r"""^'((?:[^']|'')*)'(?:::([\w\s."()\[\],]+))?$""", re.DOTALL)
 _NUMBER = re.compile(r"^\(?(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\)?(?:::(?:\"?[a-z ]+\"?)(?:\(\d+(?:,\d+)?\))?)?$")
 _NOW = frozenset({"now()", "current_timestamp", "transaction_timestamp()", "localtimestamp"})
 

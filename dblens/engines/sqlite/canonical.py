@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from dblens.engines.base import ALL, Field, KeyRange
 from dblens.engines.sqlite.checks import repaired
@@ -28,23 +29,26 @@ Render = Callable[[Column, frozenset[type]], Texts]
 _MOST_ROWS = 1000
 _BATCH_OCTETS = 1 << 20
 _NULL = type(None)
+_ZERO = ord("0")
 _TEXT = frozenset({bytearray, _NULL})
 _WHOLE = frozenset({int, _NULL})
 _REAL = frozenset({float, _NULL})
 _BLOB = frozenset({bytes, _NULL})
-_CLOCK = rb"\d\d:[0-5]\d:[0-5]\d(?:\.\d*[1-9])?"
+_CLOCK = rb"\d\d:[0-5]\d:[0-5]\d(?:\.\d++)?+"
 _PATTERNS = {
-    Form.INT: rb"(?:0|-?[1-9]\d*)",
-    Form.DECIMAL: rb"(?:0|-?[1-9]\d*|-?(?:0|[1-9]\d*)\.\d*[1-9]|NaN|-?Infinity)",
+    Form.INT: rb"(?:0|-?+[1-9]\d*+)",
+    Form.DECIMAL: rb"(?!-0(?:\.0*+)?+(?:\n|\Z))-?+(?:0|[1-9]\d*+)(?:\.\d++)?+",
     Form.DATE: rb"\d{4}-\d\d-\d\d",
     Form.TIME: _CLOCK,
     Form.TIMESTAMP: rb"\d{4}-\d\d-\d\d " + _CLOCK,
     Form.TIMESTAMPTZ: rb"\d{4}-\d\d-\d\d " + _CLOCK + rb"Z",
-    Form.INTERVAL: rb"(?:0|-?[1-9]\d*) (?:0|-?[1-9]\d*) (?:0|-?[1-9]\d*)",
+    Form.INTERVAL: rb"(?:0|-?+[1-9]\d*+) (?:0|-?+[1-9]\d*+) (?:0|-?+[1-9]\d*+)",
     Form.UUID: rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
-    Form.BITS: rb"[01]*",
+    Form.BITS: rb"[01]*+",
 }
-_WHOLE_COLUMN = {form: re.compile(rb"(?:" + p + rb"\n)*" + p) for form, p in _PATTERNS.items()}
+"""Texts that are canonical but for zeros that end a fraction. Possessive, so that nothing is tried twice."""
+_WHOLE_COLUMN = {form: re.compile(rb"(?:" + p + rb"\n)*+" + p) for form, p in _PATTERNS.items()}
+_FRACTIONS = frozenset({Form.DECIMAL, Form.TIME, Form.TIMESTAMP, Form.TIMESTAMPTZ})
 _AS_IS = frozenset({Form.TEXT, Form.TIMETZ, Form.GEOMETRY, Form.DOCUMENT})
 
 
@@ -53,15 +57,23 @@ def _foreign(value: object) -> bytes:
     return b"\xff" + _dynamic(value)
 
 
+def _tagged_real(value: float) -> bytes:
+    text = repr(value)
+    if text[-2:] == ".0":
+        return b"r:" + text[:-2].encode()
+    return b"r:" + (float_text(value) if "e" in text or "n" in text else text).encode()
+
+
+_TAGGED: dict[type, Callable[[Any], bytes]] = {
+    int: b"i:%d".__mod__,
+    bytearray: b"t:%b".__mod__,
+    float: _tagged_real,
+    bytes: lambda v: b"b:" + v.hex().encode(),
+}
+
+
 def _dynamic(value: object) -> bytes:
-    match value:
-        case bytearray():
-            return b"t:" + bytes(value)
-        case bytes():
-            return b"b:" + value.hex().encode()
-        case float():
-            return b"r:" + float_text(value).encode()
-    return b"i:%d" % value
+    return _TAGGED[type(value)](value)
 
 
 def _one(form: Form, value: object) -> bytes | None:
@@ -121,13 +133,14 @@ def _renderer(form: Form, exact: bool) -> Render:
             return whole(column, kinds) if form == Form.DECIMAL and kinds <= _WHOLE else slow(column)
         given: list[bytearray] = [v for v in column if v is not None] if _NULL in kinds else column  # type: ignore[assignment,misc]
         joined = b"\n".join(given)
-        if joined.count(b"\n") == len(given) - 1 and _WHOLE_COLUMN[form].fullmatch(joined):
-            return column  # type: ignore[return-value]
-        return slow(column)
-
-    def instants(column: Column, kinds: frozenset[type]) -> Texts:
-        texts = patterned(column, kinds)
-        return [None if v is None else v[:-1] for v in texts] if texts is column else texts
+        if joined.count(b"\n") != len(given) - 1 or not _WHOLE_COLUMN[form].fullmatch(joined):
+            return slow(column)
+        texts: Texts = column  # type: ignore[assignment]
+        if form == Form.TIMESTAMPTZ:
+            texts = [None if v is None else v[:-1] for v in texts]
+        if form in _FRACTIONS and b"." in joined:
+            texts = [v if v is None or v[-1] != _ZERO or b"." not in v else v.rstrip(b"0").rstrip(b".") for v in texts]
+        return texts
 
     def as_is(column: Column, kinds: frozenset[type]) -> Texts:
         return column if kinds <= _TEXT else slow(column)  # type: ignore[return-value]
@@ -140,10 +153,11 @@ def _renderer(form: Form, exact: bool) -> Render:
         return slow(column)
 
     def dynamic(column: Column, kinds: frozenset[type]) -> Texts:
-        if kinds == {int}:
-            return [b"i:%d" % v for v in column]
-        if kinds == {bytearray}:
-            return [b"t:%b" % v for v in column]
+        for kind, tagged in _TAGGED.items():
+            if kinds == {kind}:
+                return [tagged(v) for v in column]
+            if kinds == {kind, _NULL}:
+                return [None if v is None else tagged(v) for v in column]
         return [None if v is None else _dynamic(v) for v in column]
 
     match form:
@@ -155,8 +169,6 @@ def _renderer(form: Form, exact: bool) -> Render:
             return octets
         case Form.DYNAMIC | Form.NATIVE:
             return dynamic
-        case Form.TIMESTAMPTZ:
-            return instants
         case Form.JSON:
             # Not `exact`: the text as stored is SQLite's own form of JSON, which keeps every text verbatim.
             return (lambda column, kinds: slow(column)) if exact else as_is

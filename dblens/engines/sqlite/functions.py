@@ -12,6 +12,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+from typing import Any
 
 Value = int | float | str | bytes | None
 
@@ -39,7 +40,17 @@ _FRACTION = re.compile(r"\.(\d{3})(\d+)", re.ASCII)
 def register(connection: sqlite3.Connection) -> None:
     """Make the functions known to a connection."""
     for name, (arguments, function) in _FUNCTIONS.items():
-        connection.create_function(f"dblens_{name}", arguments, function, deterministic=True)
+        connection.create_function(f"dblens_{name}", arguments, _null_of_null(name, function), deterministic=True)
+
+
+def _null_of_null(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function answer NULL to NULL: SQLite does not always skip the right side of AND."""
+    position = -1 if name in ("fits", "unfit") else 0
+
+    def answer(*arguments: Value) -> Any:
+        return None if arguments[position] is None else function(*arguments)
+
+    return answer
 
 
 def _text(value: Value) -> str:

@@ -11,7 +11,24 @@ from dblens.engines.postgres.inspect import _default, _inner
 from dblens.errors import InvalidInput, QueryFailed
 from dblens.schema.model import Column, Default, ForeignKey, Index, IndexPart, Key, NamedType, Table
 from dblens.schema.types import (
-    Array, Binary, Bits, Boolean, DataType, Date, Decimal, Enum, Float, Integer, Json, Opaque, Set, Text, Time, Timestamp, Uuid, Year,
+    Array,
+    Binary,
+    Bits,
+    Boolean,
+    DataType,
+    Date,
+    Decimal,
+    Enum,
+    Float,
+    Integer,
+    Json,
+    Opaque,
+    Set,
+    Text,
+    Time,
+    Timestamp,
+    Uuid,
+    Year,
 )  # fmt: skip
 from dblens.values.forms import Form
 

@@ -53,7 +53,11 @@ def restore(folder: Path, url: str) -> dict[str, int]:
         for spec in metadata.get("indexes", ()):
             if spec["name"] != "_id_":
                 keys = [(field, _direction(value)) for field, value in spec["key"].items()]
-                options = {k: v for k, v in spec.items() if k in ("unique", "sparse", "partialFilterExpression", "expireAfterSeconds")}
+                options = {
+                    k: v
+                    for k, v in spec.items()
+                    if k in ("unique", "sparse", "partialFilterExpression", "expireAfterSeconds")
+                }
                 database[name].create_index(keys, name=spec["name"], **options)
         counts[name] = len(raws)
     client.close()

@@ -55,7 +55,7 @@ _ROWS = (
     select 2 + i % 5, 'Product ' || i || case when i % 5 = 0 then char(10) || 'second line' else '' end,
            printf('%d.%02d', 1 + i * 17 % 300, i * 7 % 100), case when i % 4 then i / 7.0 end,
            json_object('colour', substr('redblugre', 1 + 3 * (i % 3), 3), 'size', i % 40, 'tags', json_array('a' || i, 'ä')),
-           case when i % 3 = 0 then zeroblob(4) || cast(i as blob) end from n""",
+           case when i % 3 = 0 then cast(zeroblob(4) || i as blob) end from n""",
     """insert into "order" (customer_id, status, placed_at, note)
     with recursive n(i) as (select 1 union all select i + 1 from n where i < {orders})
     select 1 + i * 7 % {customers}, case i % 4 when 0 then 'new' when 1 then 'paid' when 2 then 'sent' else 'returned' end,

@@ -312,7 +312,7 @@ class _Run:
     def finish_swap(self) -> Outcome:
         """Swap, or finish a swap that stopped, and remember what the live tables held right after it."""
         if not self.journal.digests:
-            self.journal.digests = {v.table: v.plain_digest for v in self.journal.verdicts}
+            self.journal.digests = {v.table: v.target_digest for v in self.journal.verdicts}
         self.record = entry(self.record, self.journal, self.record.state)
 
         def swap() -> None:

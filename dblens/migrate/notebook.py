@@ -57,6 +57,7 @@ def run(parameters: dict[str, Any], output: Path, *, environment: dict[str, str]
             progress_bar=False,
             log_output=False,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
         )
     except papermill.PapermillExecutionError as error:
         raise NotebookError(error.ename, error.evalue, str(output)) from None

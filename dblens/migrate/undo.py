@@ -12,6 +12,7 @@ from dblens.events import Report, StepDone, StepStarted, silent
 from dblens.migrate.journal import Journal, entry, find, journal_of
 from dblens.migrate.link import Link
 from dblens.transfer.copy import target_fields
+from dblens.transfer.verify import Side, side_digest
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,14 +105,16 @@ def rollback(run: str | None, target: Link, *, discard_changes: bool = False, re
 
 def _refuse_if_written(session: Target, journal: Journal) -> None:
     changed = []
+    methods = {v.table: v.method for v in journal.verdicts}
     for table in journal.plan.tables:
         before = journal.digests.get(table.name)
         if before is None or table.append:
             continue
-        now = session.fingerprint(table.at(table.live), target_fields(table.compared)).total
-        if str(now) != before:
-            rows = int(before.partition(":")[0])
-            changed.append(f"  {'.'.join(table.live)}: {rows} rows after the swap, {now.count} rows now, other values")
+        live = Side(session=session, table=table.at(table.live), fields=target_fields(table.compared))
+        now = side_digest(live, methods[table.name])
+        if now != before:
+            rows, rows_now = (int(d.partition(":")[0]) for d in (before, now))
+            changed.append(f"  {'.'.join(table.live)}: {rows} rows after the swap, {rows_now} rows now, other values")
     if changed:
         raise Irreversible(
             "the target was written after the swap:\n" + "\n".join(changed),

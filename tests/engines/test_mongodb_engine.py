@@ -114,7 +114,7 @@ def test_a_stale_writer_is_refused(opened: Target, url: str) -> None:
 
 def test_keys_that_are_there_twice_name_themselves(opened: Target) -> None:
     opened.open_run(RECORD)
-    with pytest.raises(Conflict, match=r'"_id":7'):
+    with pytest.raises(Conflict, match='"7"'):
         put(opened, chunk(opened), [(7, "a"), (7, "b")], fast=True)
 
 
@@ -141,7 +141,9 @@ def test_the_lock_of_a_killed_process_falls_at_once(url: str) -> None:
         "s.open_run(msgspec.json.decode(sys.argv[2], type=RunRecord))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run([sys.executable, "-c", script, url, msgspec.json.encode(RECORD).decode()], check=False, cwd=os.getcwd())
+    subprocess.run(
+        [sys.executable, "-c", script, url, msgspec.json.encode(RECORD).decode()], check=False, cwd=os.getcwd()
+    )
     with closing(open_session(url)) as session:
         assert session.read_run(RECORD.id) is not None
         assert session.open_run(RECORD).epoch == 2
@@ -174,7 +176,9 @@ def _state(url: str, names: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("stop", range(1, 5))
 @pytest.mark.parametrize("then", ["swap", "unswap"])
-def test_a_swap_that_stopped_goes_on_or_back(opened: Target, url: str, stop: int, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_swap_that_stopped_goes_on_or_back(
+    opened: Target, url: str, stop: int, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ["a", 'b"😀;--']
     moves = _prepared(opened, url, names)
     record = opened.open_run(RECORD)
@@ -276,21 +280,26 @@ def test_hazards_are_read_whole(opened: Target, url: str) -> None:
     raws = _hazards()
     driver(url)["h"].insert_many([RawBSONDocument(raw) for raw in raws])
     table = opened.profile(opened.inspect().tables[0])
-    assert [c.name for c in table.columns] == ["_id", "d", "a.b", "text", "doc"]
-    fields = [Field(column=c, form=f) for c, f in zip(table.columns, (Form.INT, Form.DECIMAL, Form.INT, Form.TEXT, Form.DOCUMENT), strict=True)]
+    assert [c.name for c in table.columns] == ["_id", "d", "a.b", "empty_name", "text", "doc"]
+    fields = [
+        Field(column=c, form=f)
+        for c, f in zip(
+            table.columns, (Form.INT, Form.DECIMAL, Form.INT, Form.TEXT, Form.TEXT, Form.DOCUMENT), strict=True
+        )
+    ]
     rows = {row[0]: row for row in opened.canonical_rows(table, fields)}
-    assert [extjson.decode_raw(rows[str(n).encode()][4].decode()) for n in range(1, 7)] == raws
-    assert rows[b"1"][1:4] == (b"NaN", None, None)
+    assert [extjson.decode_raw(rows[str(n).encode()][5].decode()) for n in range(1, 7)] == raws
+    assert rows[b"1"][1:5] == (b"NaN", None, None, None)
     exported = [row for block in opened.export(table, fields, "rows") for row in block.data]
-    assert {str(r[0]).encode(): r[4].encode() for r in exported} == {k: r[4] for k, r in rows.items()}
+    assert {str(r[0]).encode(): r[5].encode() for r in exported} == {k: r[5] for k, r in rows.items()}
     missing, nul, nonfinite, odd, json_nul = opened.check(
         table,
         [
             (fields[1], Check(kind="missing_field")),
-            (fields[3], Check(kind="nul_character")),
+            (fields[4], Check(kind="nul_character")),
             (fields[1], Check(kind="nonfinite")),
-            (fields[4], Check(kind="document_key")),
-            (fields[4], Check(kind="json_nul")),
+            (fields[5], Check(kind="document_key")),
+            (fields[5], Check(kind="json_nul")),
         ],
     )
     assert (missing.count, nul.count, nonfinite.count, odd.count, json_nul.count) == (4, 1, 1, 1, 1)
@@ -321,7 +330,9 @@ def test_filters_and_bad_ones(opened: Target, url: str) -> None:
 def test_options_and_indexes_are_read_and_made_again(opened: Target, url: str) -> None:
     database = driver(url)
     database.create_collection("c", validator={"$jsonSchema": {"required": ["a"]}}, validationLevel="moderate")
-    database["c"].create_index([("a", 1), ("b.c", -1)], name="i", unique=True, partialFilterExpression={"a": {"$gt": 1}})
+    database["c"].create_index(
+        [("a", 1), ("b.c", -1)], name="i", unique=True, partialFilterExpression={"a": {"$gt": 1}}
+    )
     database["c"].create_index("t", name="ttl", expireAfterSeconds=60, sparse=True)
     database.create_collection("capped", capped=True, size=4096, max=5)
     database.create_collection("seen", viewOn="c", pipeline=[{"$match": {"a": 2}}])
@@ -391,7 +402,7 @@ def test_odd_documents_of_bsondump_come_back() -> None:
     from dblens.engines.mongodb import rawtext
     from tests.mongodump import documents
 
-    for name in ("all_types.bson", "all_in_one_doc.bson", "deep_nested.bson", "sample.bson"):
+    for name in ("all_types.bson", "all_in_one_doc.bson", "sample.bson"):
         for raw in documents((folder / name).read_bytes()):
             text = extjson.encode_raw(raw)
             assert extjson.decode_raw(text) == raw

@@ -57,7 +57,9 @@ def _option(text: str) -> Any:
 
 
 def _dotted(column: Column | None, name: str) -> str:
-    path = column.path if column is not None and column.path else (name,)
+    if column is None:
+        return name  # an index of documents may name fields that no document has yet
+    path = column.path or (name,)
     for key in path:
         if "." in key or key.startswith("$") or not key:
             raise Unsupported(

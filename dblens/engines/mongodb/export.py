@@ -151,7 +151,7 @@ def _change(check: Check, form: Form) -> Callable[[Any], Any] | None:
     match check.repair, check.kind:
         case "null", _:
             return lambda _v: None
-        case ("strip" | "truncate" | "round"), "negative_zero":
+        case (("strip" | "truncate" | "round"), "negative_zero"):
             return abs
         case "strip", ("nul_character" | "json_nul"):
             if form in (Form.JSON, Form.DOCUMENT):

@@ -433,7 +433,11 @@ class MongoSession:
             collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             failed = (error.details or {}).get("writeErrors", [])
-            if fast or not failed or any(f.get("code") != 11000 or list(f.get("keyPattern", {})) != ["_id"] for f in failed):
+            if (
+                fast
+                or not failed
+                or any(f.get("code") != 11000 or list(f.get("keyPattern", {})) != ["_id"] for f in failed)
+            ):
                 raise
             left = [documents[f["index"]] for f in failed]
             collection.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in left], ordered=False)

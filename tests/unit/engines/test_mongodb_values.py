@@ -18,7 +18,21 @@ from dblens.engines.mongodb import canonical, checks, ddl, export, load, times, 
 from dblens.engines.mongodb.flatten import Prover, sampled
 from dblens.errors import InvalidInput, QueryFailed, Unsupported
 from dblens.schema.model import Column, Index, IndexPart, Key, Table
-from dblens.schema.types import Array, Boolean, DataType, Date, Decimal, Document, Float, Integer, Json, Set, Text, Timestamp, Uuid
+from dblens.schema.types import (
+    Array,
+    Boolean,
+    DataType,
+    Date,
+    Decimal,
+    Document,
+    Float,
+    Integer,
+    Json,
+    Set,
+    Text,
+    Timestamp,
+    Uuid,
+)
 from dblens.values.codec import canonical as codec
 from dblens.values.forms import Form
 
@@ -131,7 +145,11 @@ JSON = st.recursive(
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
-        st.dictionaries(st.one_of(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), st.just("$dblensJson")), inner, max_size=4),
+        st.dictionaries(
+            st.one_of(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), st.just("$dblensJson")),
+            inner,
+            max_size=4,
+        ),
     ),
     max_leaves=10,
 )
@@ -174,7 +192,13 @@ def test_both_decimal_texts_agree(value: D) -> None:
 
 
 def test_times_that_milliseconds_cannot_tell() -> None:
-    for text in ("infinity", "0000-00-00 00:00:00", "2024-02-30 00:00:00", "2024-01-01 00:00:60", "2024-01-01 00:00:00.0001"):
+    for text in (
+        "infinity",
+        "0000-00-00 00:00:00",
+        "2024-02-30 00:00:00",
+        "2024-01-01 00:00:60",
+        "2024-01-01 00:00:00.0001",
+    ):
         assert times.parse(text) is None
     assert times.parse("2024-01-01 00:00:00.100000") == 1704067200100
 
@@ -191,7 +215,16 @@ def proven(*documents: dict[str, Any]) -> dict[str, Column]:
 
 def test_only_what_the_data_prove_becomes_a_column() -> None:
     found = proven(
-        {"_id": 1, "mixed": 1, "whole": 1, "number": 1, "big": Int64(2**60), "nested": {"a": 1}, "list": [1], "some": "x"},
+        {
+            "_id": 1,
+            "mixed": 1,
+            "whole": 1,
+            "number": 1,
+            "big": Int64(2**60),
+            "nested": {"a": 1},
+            "list": [1],
+            "some": "x",
+        },
         {"_id": 2, "mixed": "1", "whole": Int64(5), "number": 0.5, "big": 0.5, "nested": {}, "list": [], "some": None},
         {"_id": 3, "mixed": 1, "whole": 2},
     )
@@ -230,9 +263,24 @@ def test_a_sample_shows_nested_fields() -> None:
     [
         (Check(kind="nul_character"), Form.TEXT, "a", "a\0"),
         (Check(kind="json_nul"), Form.DOCUMENT, '"\\\\u0000"', '"\\\\\\u0000"'),
-        (Check(kind="outside_dates", low="0001-01-01", high="9999-12-31"), Form.TIMESTAMPTZ, "9999-12-31 23:59:59.999", "10000-01-01 00:00:00"),
-        (Check(kind="outside_dates", low="0001-01-01", high="9999-12-31"), Form.TIMESTAMPTZ, "0001-01-01 00:00:00", "0001-12-31 00:00:00 BC"),
-        (Check(kind="outside_dates", low="-4713-01-01"), Form.TIMESTAMPTZ, "4000-12-31 00:00:00 BC", "5000-12-31 00:00:00 BC"),
+        (
+            Check(kind="outside_dates", low="0001-01-01", high="9999-12-31"),
+            Form.TIMESTAMPTZ,
+            "9999-12-31 23:59:59.999",
+            "10000-01-01 00:00:00",
+        ),
+        (
+            Check(kind="outside_dates", low="0001-01-01", high="9999-12-31"),
+            Form.TIMESTAMPTZ,
+            "0001-01-01 00:00:00",
+            "0001-12-31 00:00:00 BC",
+        ),
+        (
+            Check(kind="outside_dates", low="-4713-01-01"),
+            Form.TIMESTAMPTZ,
+            "4000-12-31 00:00:00 BC",
+            "5000-12-31 00:00:00 BC",
+        ),
         (Check(kind="decimal_overflow", limit=5, scale=2), Form.DECIMAL, "123.45", "1234.5"),
         (Check(kind="decimal_overflow", limit=5, scale=2), Form.DECIMAL, "-0.01", "0.001"),
         (Check(kind="too_long", limit=2), Form.BYTES, "aabb", "aabbcc"),
@@ -262,14 +310,34 @@ def test_an_unknown_question_is_refused() -> None:
         (Check(kind="negative_zero", repair="strip"), Form.FLOAT, Float(), -0.0, b"0"),
         (Check(kind="too_long", limit=2, repair="truncate"), Form.TEXT, Text(), "abc", b"ab"),
         (Check(kind="too_long", limit=2, repair="truncate"), Form.BYTES, Document(), b"abc", b"6162"),
-        (Check(kind="decimal_overflow", scale=1, limit=9, repair="round"), Form.DECIMAL, Decimal(), Decimal128("0.25"), b"0.2"),
-        (Check(kind="decimal_overflow", scale=1, limit=9, repair="truncate"), Form.DECIMAL, Decimal(), Decimal128("-0.29"), b"-0.2"),
-        (Check(kind="json_nul", repair="strip"), Form.DOCUMENT, Document(), {"a": ["\0x", "\\u0000"]}, b'{"a":["x","\\\\u0000"]}'),
+        (
+            Check(kind="decimal_overflow", scale=1, limit=9, repair="round"),
+            Form.DECIMAL,
+            Decimal(),
+            Decimal128("0.25"),
+            b"0.2",
+        ),
+        (
+            Check(kind="decimal_overflow", scale=1, limit=9, repair="truncate"),
+            Form.DECIMAL,
+            Decimal(),
+            Decimal128("-0.29"),
+            b"-0.2",
+        ),
+        (
+            Check(kind="json_nul", repair="strip"),
+            Form.DOCUMENT,
+            Document(),
+            {"a": ["\0x", "\\u0000"]},
+            b'{"a":["x","\\\\u0000"]}',
+        ),
         (Check(kind="four_byte_text", repair="strip"), Form.TEXT, Text(), "a😀b", b"ab"),
         (Check(kind="trailing_space", repair="strip"), Form.TEXT, Text(), "a \t  ", b"a \t"),
     ],
 )
-def test_repairs_are_the_same_on_both_ways(check: Check, form: Form, type: DataType, value: Any, text: bytes | None) -> None:
+def test_repairs_are_the_same_on_both_ways(
+    check: Check, form: Form, type: DataType, value: Any, text: bytes | None
+) -> None:
     source = Column(name="v", type=type, native="x", path=("v",))
     field = Field(column=source, form=form, repairs=(check,))
     raw = bson.encode({"v": value})
@@ -325,7 +393,9 @@ def test_names_that_cannot_be(name: str) -> None:
         ddl.quote(name)
 
 
-@pytest.mark.parametrize("option", ["tlsInsecure", "tlsAllowInvalidCertificates", "authMechanismProperties", "tlsCertificateKeyFile", "x"])
+@pytest.mark.parametrize(
+    "option", ["tlsInsecure", "tlsAllowInvalidCertificates", "authMechanismProperties", "tlsCertificateKeyFile", "x"]
+)
 def test_options_that_are_not_accepted(option: str) -> None:
     from dblens.engines.base import Url
 

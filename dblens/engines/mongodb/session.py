@@ -427,8 +427,11 @@ class MongoSession:
 
     @staticmethod
     def _insert(collection: Collection[Any], documents: list[RawBSONDocument], *, fast: bool) -> None:
-        """Insert documents. Beside a fast load, which starts empty, a document of the same `_id` is what a lost attempt left: the
-        new one takes its place, and a key that the source really holds twice shows in the verification."""
+        """Insert documents.
+
+        Beside a fast load, which starts empty, a document of the same `_id` is what a lost attempt left: the new one takes its place,
+        and a key that the source really holds twice shows in the verification.
+        """
         try:
             collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:

@@ -61,6 +61,7 @@ _OVERSIZE = Check(
     limit=MOST_OCTETS - 64 * 1024,
     why="a document holds 16 MiB; the value has to fit into one",
 )
+_INVALID = Check(kind="invalid_text", repair="strip", why="BSON strings are UTF-8")
 _DECIMAL_DIGITS = 34
 
 
@@ -111,8 +112,7 @@ def _stored(column: Column, *, indexed: bool) -> Stored:
         case Float(bits=bits):
             return _plain("double", Form.FLOAT, "widened to 64 bits" if bits == 32 else "")
         case Text(length=length, fixed=fixed):
-            invalid = Check(kind="invalid_text", repair="strip", why="BSON strings are UTF-8")
-            checks = (invalid,) if length is not None and length * 4 < MOST_OCTETS // 4 else (invalid, _OVERSIZE)
+            checks = (_INVALID,) if length is not None and length * 4 < MOST_OCTETS // 4 else (_INVALID, _OVERSIZE)
             return _text(Form.TEXT, "blank padding is not added" if fixed else "", checks=checks)
         case Enum():
             return _text(Form.TEXT, "the list of values is not enforced")
@@ -153,6 +153,6 @@ def _stored(column: Column, *, indexed: bool) -> Stored:
                 "object", Form.JSON, 'what BSON cannot hold stands as {"$dblensJson": text}', checks=(_OVERSIZE,)
             )
         case Dynamic():
-            return _plain("mixed", Form.DYNAMIC, "each value keeps its own type", checks=(_OVERSIZE,))
+            return _plain("mixed", Form.DYNAMIC, "each value keeps its own type", checks=(_INVALID, _OVERSIZE))
         case ObjectId():
             return _plain("objectId", Form.TEXT)

@@ -10,6 +10,8 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from dblens.engines.base import Build, Place
 from dblens.errors import InvalidInput
 from dblens.schema.model import (
@@ -318,12 +320,23 @@ def build(
     for table in tables:
         live = (table.namespace, table.name)
         place = places.get(live, live)
-        before.append(table_text(table, place, names))
+        before.append(table_text(_numbered(table) if place != live else table, place, names))
         after += after_text(table, place, names)
         for key in table.foreign_keys:
             referred = (key.namespace or table.namespace, key.table)
             foreign.append(f"ALTER TABLE {at(place)} ADD {foreign_text(key, places.get(referred, referred))}")
     return Build(before=tuple(before), after=tuple(after), foreign=tuple(foreign))
+
+
+def _numbered(table: Table) -> Table:
+    """Give serial columns an identity: a staged table must not draw from the sequence of the live one."""
+    columns = tuple(
+        msgspec.structs.replace(c, default=None)
+        if c.identity is not None and c.default is not None and c.default.kind == "sequence"
+        else c
+        for c in table.columns
+    )
+    return msgspec.structs.replace(table, columns=columns)
 
 
 def _type_places(types: Sequence[NamedType], places: Mapping[Place, Place]) -> dict[Place, Place]:

@@ -105,9 +105,9 @@ def _renderer(form: Form, exact: bool) -> Render:
 
     def whole(column: Column, kinds: frozenset[type]) -> Texts:
         if kinds == {int}:
-            return [b"%d" % v for v in column]
+            return [b"%d" % v for v in column]  # type: ignore[str-format]
         if kinds <= _WHOLE:
-            return [None if v is None else b"%d" % v for v in column]
+            return [None if v is None else b"%d" % v for v in column]  # type: ignore[str-format]
         return patterned(column, kinds)
 
     def real(column: Column, kinds: frozenset[type]) -> Texts:
@@ -145,6 +145,9 @@ def _renderer(form: Form, exact: bool) -> Render:
     def as_is(column: Column, kinds: frozenset[type]) -> Texts:
         return column if kinds <= _TEXT else slow(column)  # type: ignore[return-value]
 
+    def parsed(column: Column, kinds: frozenset[type]) -> Texts:  # noqa: ARG001 - each value by itself
+        return slow(column)
+
     def octets(column: Column, kinds: frozenset[type]) -> Texts:
         if kinds == {bytes}:
             return [v.hex().encode() for v in column]  # type: ignore[attr-defined]
@@ -171,7 +174,7 @@ def _renderer(form: Form, exact: bool) -> Render:
             return dynamic
         case Form.JSON:
             # Not `exact`: the text as stored is SQLite's own form of JSON, which keeps every text verbatim.
-            return (lambda column, kinds: slow(column)) if exact else as_is
+            return parsed if exact else as_is
     if form in _PATTERNS:
         return patterned
     return as_is
@@ -184,12 +187,12 @@ def lines(columns: Sequence[Texts], nulls: Sequence[bool]) -> Iterable[bytes]:
     for texts, holes in zip(columns, nulls, strict=True):
         if holes:
             parts.append(b"%b")
-            feeds.append([b"-" if v is None else b"%d:%b" % (len(v), v) for v in texts])
+            feeds.append([b"-" if v is None else b"%d:%b" % (len(v), v) for v in texts])  # type: ignore[str-format]
         else:
             parts.append(b"%d:%b")
             feeds.append(map(len, texts))  # type: ignore[arg-type] # no holes
             feeds.append(texts)
-    return map(b"".join(parts).__mod__, zip(*feeds))
+    return map(b"".join(parts).__mod__, zip(*feeds, strict=False))
 
 
 class _Reader:
@@ -201,7 +204,9 @@ class _Reader:
         self.db, self.forms = db, [f.form for f in fields]
         bound, self.params = range_condition(keys)
         conditions = [c for c in (bound, f"({where})" if where else "") if c]
-        self.statement = f"SELECT {', '.join(map(repaired, fields)) or 'NULL'} FROM {where_is((table.namespace, table.name))}"
+        self.statement = (
+            f"SELECT {', '.join(map(repaired, fields)) or 'NULL'} FROM {where_is((table.namespace, table.name))}"
+        )
         if conditions:
             self.statement += " WHERE " + " AND ".join(conditions)
         self.width = len(fields)
@@ -211,7 +216,8 @@ class _Reader:
     def batches(self) -> Iterator[tuple[list[Column], list[frozenset[type]], int]]:
         """Yield columns with the classes in them and the row count."""
         for rows in self.db.batches(self.statement, self.params, bytearray, _MOST_ROWS, _BATCH_OCTETS):
-            columns: list[Column] = list(zip(*rows, strict=True))[: self.width]
+            turned: list[Column] = list(zip(*rows, strict=True))
+            columns = turned[: self.width]
             yield columns, [frozenset(map(type, c)) for c in columns], len(rows)
 
     def rendered(self) -> Iterator[tuple[list[Texts], list[bool], list[Texts] | None, int]]:

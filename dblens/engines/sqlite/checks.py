@@ -70,7 +70,7 @@ def _repair(e: str, field: Field, check: Check) -> str:
     match check.repair, check.kind:
         case "null", _:
             return "NULL"
-        case ("strip" | "truncate" | "round"), "negative_zero":
+        case (("strip" | "truncate" | "round"), "negative_zero"):
             return f"abs({e})"
         case "strip", "nul_character":
             return f"dblens_without({octets}, 'nul')"
@@ -92,9 +92,11 @@ def _repair(e: str, field: Field, check: Check) -> str:
             return f"dblens_rounded({e}, {check.scale})"
         case "text", _:
             return f"dblens_as_text({e})"
-        case ("none" | "block"), _:
+        case (("none" | "block"), _):
             return e
-    raise Unsupported(f"repair {check.repair!r} of {check.kind!r} in column {field.column.name!r}", "SQLite sources do not know it")
+    raise Unsupported(
+        f"repair {check.repair!r} of {check.kind!r} in column {field.column.name!r}", "SQLite sources do not know it"
+    )
 
 
 def predicate(field: Field, check: Check, expression: str | None = None) -> str | None:
@@ -114,7 +116,9 @@ def predicate(field: Field, check: Check, expression: str | None = None) -> str 
             return f"({text} AND dblens_invalid({octets}))"
         case "nonfinite":
             # SQLite holds no NaN in a number; a decimal kept as text may say so. Bounds that are infinite admit infinities.
-            words = ["nan"] if check.low == "-Infinity" and check.high == "Infinity" else ["nan", "infinity", "-infinity"]
+            words = (
+                ["nan"] if check.low == "-Infinity" and check.high == "Infinity" else ["nan", "infinity", "-infinity"]
+            )
             listed = ", ".join(map(literal, words))
             spelled = f"({text} AND lower({e}) IN ({listed}))" if isinstance(type, (Decimal, Float)) else "0"
             return spelled if len(words) == 1 else f"({spelled} OR ({kind} = 'real' AND abs({e}) = 9e999))"
@@ -200,7 +204,9 @@ def _samples(db: Db, table: Table, condition: str, keys: KeyRange = ALL) -> tupl
     columns = ", ".join(f"dblens_as_text({c})" for c in key_columns(table)) or "NULL"
     bound, params = range_condition(keys)
     both = f"({condition}) AND ({bound})" if bound else condition
-    rows = db.rows(f"SELECT {columns} FROM {where_is((table.namespace, table.name))} WHERE {both} LIMIT {SAMPLES}", params)
+    rows = db.rows(
+        f"SELECT {columns} FROM {where_is((table.namespace, table.name))} WHERE {both} LIMIT {SAMPLES}", params
+    )
     return tuple(tuple(None if v is None else str(v) for v in row) for row in rows)
 
 
@@ -223,5 +229,3 @@ def _collation_equal(db: Db, table: Table, field: Field, check: Check, where: st
     count = db.one(f"SELECT count(*) FROM {place} WHERE {held} AND ({fold}) IN ({groups})")
     samples = _samples(db, table, f"{held} AND ({fold}) IN ({groups})") if count else ()
     return CheckResult(check=check, column=field.column.name, count=count, samples=samples)
-
-

@@ -18,7 +18,9 @@ from dblens.schema.types import Binary, Boolean, Float, Integer, Timestamp
 OWN = "_dblens_"
 """Prefix of the tables that DBLens keeps in a file of a user for the time of a run."""
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_BARE = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[A-Za-z_]+|[xX]'[0-9a-fA-F]*'", re.DOTALL)
+_BARE = re.compile(
+    r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[A-Za-z_]+|[xX]'[0-9a-fA-F]*'", re.DOTALL
+)
 _UUID4 = (
     "lower(hex(randomblob(4))) || '-' || lower(hex(randomblob(2))) || '-4' || substr(lower(hex(randomblob(2))), 2) || '-' || "
     "substr('89ab', 1 + (abs(random()) % 4), 1) || substr(lower(hex(randomblob(2))), 2) || '-' || lower(hex(randomblob(6)))"
@@ -61,10 +63,14 @@ def previous(live: Place, run: str) -> Place:
 
 
 def build(
-    tables: Sequence[Table], places: Mapping[Place, Place], types: Sequence[NamedType] = (), flavour: str = ""  # noqa: ARG001
+    tables: Sequence[Table],
+    places: Mapping[Place, Place],
+    types: Sequence[NamedType] = (),  # noqa: ARG001
+    flavour: str = "",  # noqa: ARG001
 ) -> Build:
     """Render tables with all their constraints (SQLite adds none later), then their indexes."""
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     for table in tables:
         place = places.get((table.namespace, table.name), ("main", table.name))
         before.append(create_table(table, place))
@@ -101,8 +107,15 @@ def create_table(table: Table, place: Place) -> str:
     parts += [f"{_named(key.name)}UNIQUE ({_names(key.columns)})" for key in table.uniques]
     parts += [f"{_named(check.name)}CHECK ({check.expression})" for check in table.checks]
     parts += [_foreign(key) for key in table.foreign_keys]
-    options = [word for word, on in (("WITHOUT ROWID", table.options.get("without_rowid") == "yes"), ("STRICT", strict)) if on]
-    return f"CREATE TABLE {where_is(place)} (\n  " + ",\n  ".join(parts) + "\n)" + (" " + ", ".join(options) if options else "")
+    options = [
+        word for word, on in (("WITHOUT ROWID", table.options.get("without_rowid") == "yes"), ("STRICT", strict)) if on
+    ]
+    return (
+        f"CREATE TABLE {where_is(place)} (\n  "
+        + ",\n  ".join(parts)
+        + "\n)"
+        + (" " + ", ".join(options) if options else "")
+    )
 
 
 def _rowid_alias(table: Table) -> str | None:
@@ -127,7 +140,12 @@ def _column(column: Column, strict: bool, key: Key | None, table: Table) -> str:
     words = [quote(column.name)]
     if native:
         words.append(native)
-    if types.parse(native) != column.type and (meaning := types.describe(column.type)) and types.spell(column.type) == native.upper() and native.upper() in types.STRICT_TYPES:
+    if (
+        types.parse(native) != column.type
+        and (meaning := types.describe(column.type))
+        and types.spell(column.type) == native.upper()
+        and native.upper() in types.STRICT_TYPES
+    ):
         words.append(f"/* {meaning} */")
     if key is not None:
         numbered = column.identity is not None and table.options.get("autoincrement") != "no"
@@ -135,7 +153,9 @@ def _column(column: Column, strict: bool, key: Key | None, table: Table) -> str:
     if column.collation:
         words.append(f"COLLATE {quote(column.collation)}")
     if column.generated is not None:
-        words.append(f"GENERATED ALWAYS AS ({column.generated.expression}) {'STORED' if column.generated.stored else 'VIRTUAL'}")
+        words.append(
+            f"GENERATED ALWAYS AS ({column.generated.expression}) {'STORED' if column.generated.stored else 'VIRTUAL'}"
+        )
     elif column.default is not None and (default := _default(column, column.default)) is not None:
         words.append(f"DEFAULT {default}")
     if not column.nullable:
@@ -152,16 +172,28 @@ def _default(column: Column, default: Default) -> str | None:
             if isinstance(column.type, Boolean):
                 word = value.lower().strip("'\"")
                 return "1" if word in ("true", "t", "1", "yes", "on", "b'1'") else "0"
-            if isinstance(column.type, (Integer, Float)) and column.native.upper() != "TEXT" and _NUMBER.fullmatch(value):
+            if (
+                isinstance(column.type, (Integer, Float))
+                and column.native.upper() != "TEXT"
+                and _NUMBER.fullmatch(value)
+            ):
                 return value
             if isinstance(column.type, Binary):
-                octets = value.removeprefix("\\x") if re.fullmatch(r"\\x(?:[0-9a-fA-F]{2})*", value) else value.encode().hex()
+                octets = (
+                    value.removeprefix("\\x")
+                    if re.fullmatch(r"\\x(?:[0-9a-fA-F]{2})*", value)
+                    else value.encode().hex()
+                )
                 return f"x'{octets}'"
             return literal(value) if "\0" not in value else f"({literal(value)})"
         case "null":
             return "NULL"
         case "now":
-            return "(CURRENT_TIMESTAMP || 'Z')" if isinstance(column.type, Timestamp) and column.type.zone else "CURRENT_TIMESTAMP"
+            return (
+                "(CURRENT_TIMESTAMP || 'Z')"
+                if isinstance(column.type, Timestamp) and column.type.zone
+                else "CURRENT_TIMESTAMP"
+            )
         case "today":
             return "CURRENT_DATE"
         case "time":
@@ -186,7 +218,11 @@ def _foreign(key: ForeignKey) -> str:
 def create_index(place: Place, index: Index) -> str:
     """Render CREATE INDEX. Raises Unsupported for what only other engines have."""
     if index.kind.lower() not in ("btree", "hash") or any(part.prefix for part in index.parts):
-        raise Unsupported(f"index {index.name!r} in SQLite", f"it has no {index.kind} indexes with such parts", hint="leave it out in the plan")
+        raise Unsupported(
+            f"index {index.name!r} in SQLite",
+            f"it has no {index.kind} indexes with such parts",
+            hint="leave it out in the plan",
+        )
     parts = []
     for part in index.parts:
         text = quote(part.column) if part.column is not None else f"({part.expression})"

@@ -50,21 +50,27 @@ def translated(error: Exception, path: str, statement: str = "") -> DBLensError:
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return PermissionDenied(
-                f"{path} cannot be written: {error}", hint="check the rights on the file and its folder, and mode=ro in the URL"
+                f"{path} cannot be written: {error}",
+                hint="check the rights on the file and its folder, and mode=ro in the URL",
             )
         case sqlite3.SQLITE_CANTOPEN:
-            return ConnectionFailed(f"{path} cannot be opened: {error}", hint="check the path and the rights on its folder")
+            return ConnectionFailed(
+                f"{path} cannot be opened: {error}", hint="check the path and the rights on its folder"
+            )
         case sqlite3.SQLITE_FULL:
             return EngineError(f"no space left while writing {path}", hint="free disk space, then resume")
         case sqlite3.SQLITE_IOERR:
             return EngineError(f"the disk failed under {path}: {error}", hint="check the disk and its free space")
     if isinstance(error, UnicodeEncodeError):
-        return InvalidInput(f"not a Unicode text: {error.object[:80]!r}", hint="a lone surrogate cannot be stored as UTF-8")
+        return InvalidInput(
+            f"not a Unicode text: {error.object[:80]!r}", hint="a lone surrogate cannot be stored as UTF-8"
+        )
     if isinstance(error, OverflowError):
         return InvalidInput(f"a whole number is beyond 64 bits{where}", hint="store it as text")
     if "Could not decode to UTF-8" in str(error):
         return InvalidInput(
-            f"{path} holds text that is not UTF-8: {error}", hint="plan with the check invalid_text, or clean the values"
+            f"{path} holds text that is not UTF-8: {error}",
+            hint="plan with the check invalid_text, or clean the values",
         )
     return QueryFailed(f"{error}{where}")
 

@@ -96,7 +96,9 @@ class Files:
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
-            raise EngineError(f"{self._record(run)} is no record of a run: {error}", hint="restore it, or delete the run's files") from error
+            raise EngineError(
+                f"{self._record(run)} is no record of a run: {error}", hint="restore it, or delete the run's files"
+            ) from error
 
     def write(self, state: State) -> None:
         """Replace a run's state, durably."""
@@ -110,9 +112,13 @@ class Files:
             os.replace(fresh, path)
             sync(self.folder)
         except PermissionError as error:
-            raise PermissionDenied(f"cannot write beside {self.target}: {error}", hint=f"allow writing in {self.folder}") from error
+            raise PermissionDenied(
+                f"cannot write beside {self.target}: {error}", hint=f"allow writing in {self.folder}"
+            ) from error
         except OSError as error:
-            raise EngineError(f"cannot write beside {self.target}: {error}", hint="check the disk and its free space") from error
+            raise EngineError(
+                f"cannot write beside {self.target}: {error}", hint="check the disk and its free space"
+            ) from error
 
     def forget(self, run: str) -> None:
         """Delete a run's files, its record last."""
@@ -142,7 +148,9 @@ class Files:
             try:
                 descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
             except OSError as error:
-                raise PermissionDenied(f"cannot write beside {self.target}: {error}", hint=f"allow writing in {self.folder}") from error
+                raise PermissionDenied(
+                    f"cannot write beside {self.target}: {error}", hint=f"allow writing in {self.folder}"
+                ) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

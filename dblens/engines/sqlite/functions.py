@@ -63,11 +63,11 @@ def _is_date(text: str) -> bool:
     """Tell whether a text that has a date's shape names a day that exists."""
     if text.startswith(("infinity", "-infinity")):
         return True
-    year, month, day = text.split(" ")[0].split("T")[0].split("-")
+    year, month, day = text.split(" ", maxsplit=1)[0].split("T", maxsplit=1)[0].split("-")
     number = int(year)
     if number == 0 or int(day) > _DAYS[int(month) - 1]:
         return False
-    if text.endswith("BC") or text.endswith("BCZ"):
+    if text.endswith(("BC", "BCZ")):
         number = number - 1
     leap = number % 4 == 0 and (number % 100 != 0 or number % 400 == 0)
     return not (month == "02" and day == "29" and not leap)
@@ -196,7 +196,7 @@ def _four_bytes(octets: bytes) -> int:
 
 
 def _without(octets: bytes, what: str) -> str:
-    """Return a text without U+0000, without what is not UTF-8, without characters beyond the basic plane, or without \\u0000 in JSON."""
+    r"""Return a text without U+0000, without what is not UTF-8, without characters beyond the basic plane, or without \\u0000 in JSON."""
     match what:
         case "nul":
             return octets.replace(b"\0", b"").decode()
@@ -218,7 +218,11 @@ def _as_text(value: Value) -> str | None:
         case None:
             return None
         case float():
-            found = format(Decimal(repr(value)), "f") if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+            found = (
+                format(Decimal(repr(value)), "f")
+                if math.isfinite(value)
+                else ("Infinity" if value > 0 else "-Infinity")
+            )
             return found[:-2] if found.endswith(".0") else found
         case bytes():
             return value.hex()
@@ -244,7 +248,12 @@ def _json_question(octets: bytes, what: str) -> int:
         nonlocal found
         exact = Decimal(digits)
         value = float(digits)
-        found = found or not math.isfinite(value) or Decimal(repr(value)) != exact or "." in digits and digits.endswith("0")
+        found = (
+            found
+            or not math.isfinite(value)
+            or Decimal(repr(value)) != exact
+            or ("." in digits and digits.endswith("0"))
+        )
         return digits
 
     try:
@@ -274,8 +283,6 @@ def folded(value: Value, trailing: int, accents: int, case: int) -> Value:
     if case:
         text = text.casefold()
     return text.encode("utf-8", "surrogateescape")
-
-
 
 
 _FUNCTIONS: dict[str, tuple[int, Callable[..., object]]] = {

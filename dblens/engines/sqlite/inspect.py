@@ -61,14 +61,16 @@ class _Catalog:
         self.objects: Rows = db.rows("SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY type, name")
         self.kinds = {
             name: (kind, wr, strict)
-            for name, kind, wr, strict in db.rows("SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main'")
+            for name, kind, wr, strict in db.rows(
+                "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main'"
+            )
         }
         self.columns = self._by(
-            "SELECT m.name, x.name, x.type, x.\"notnull\", x.dflt_value, x.pk, x.hidden FROM main.sqlite_schema m "
+            'SELECT m.name, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden FROM main.sqlite_schema m '
             "JOIN pragma_table_xinfo(m.name, 'main') x WHERE m.type IN ('table', 'view') ORDER BY m.name, x.cid"
         )
         self.indexes = self._by(
-            "SELECT m.name, x.name, x.\"unique\", x.origin, x.partial FROM main.sqlite_schema m "
+            'SELECT m.name, x.name, x."unique", x.origin, x.partial FROM main.sqlite_schema m '
             "JOIN pragma_index_list(m.name, 'main') x WHERE m.type = 'table' ORDER BY m.name, x.seq DESC"
         )
         self.parts = self._by(
@@ -76,13 +78,15 @@ class _Catalog:
             "JOIN pragma_index_xinfo(l.name, 'main') x WHERE m.type = 'table' AND x.key = 1 ORDER BY l.name, x.seqno"
         )
         self.foreign = self._by(
-            "SELECT m.name, x.id, x.seq, x.\"table\", x.\"from\", x.\"to\", x.on_update, x.on_delete FROM main.sqlite_schema m "
+            'SELECT m.name, x.id, x.seq, x."table", x."from", x."to", x.on_update, x.on_delete FROM main.sqlite_schema m '
             "JOIN pragma_foreign_key_list(m.name, 'main') x WHERE m.type = 'table' ORDER BY m.name, x.id DESC, x.seq"
         )
         names = {name for _, name, _, _ in self.objects}
         self.sequences: dict[str, int] = {}
         if "sqlite_sequence" in names:
-            self.sequences = {n: int(s or 0) for n, s in db.rows("SELECT name, seq FROM main.sqlite_sequence") if n is not None}
+            self.sequences = {
+                n: int(s or 0) for n, s in db.rows("SELECT name, seq FROM main.sqlite_sequence") if n is not None
+            }
         self.statistics: dict[str, int] = {}
         if "sqlite_stat1" in names:
             for name, stat in db.rows("SELECT tbl, stat FROM main.sqlite_stat1 WHERE stat IS NOT NULL"):
@@ -106,7 +110,9 @@ class _Catalog:
             return {}
         tables = {name: owner for kind, name, owner, _ in self.objects if kind in ("table", "index")}
         sizes: dict[str, int] = defaultdict(int)
-        for name, octets in self.db.rows("SELECT name, sum(pgsize) FROM dbstat('main') WHERE aggregate = TRUE GROUP BY name"):
+        for name, octets in self.db.rows(
+            "SELECT name, sum(pgsize) FROM dbstat('main') WHERE aggregate = TRUE GROUP BY name"
+        ):
             sizes[tables.get(name, name)] += int(octets or 0)
         return sizes
 
@@ -154,7 +160,9 @@ def list_tables(db: Db) -> list[TableRef]:
     if db.one("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_stat1'"):
         for name, stat in db.rows("SELECT tbl, stat FROM main.sqlite_stat1 WHERE stat IS NOT NULL"):
             statistics[name] = max(statistics.get(name, 0), int(str(stat).split(" ")[0] or 0))
-    for name, kind in db.rows("SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow' ORDER BY name"):
+    for name, kind in db.rows(
+        "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow' ORDER BY name"
+    ):
         if not _mine(name) and not _system(name):
             refs.append(TableRef(namespace="main", name=name, kind=kind, rows_estimate=statistics.get(name)))
     return refs
@@ -219,7 +227,9 @@ def _table(catalog: _Catalog, name: str) -> Table:
         foreign_keys=_foreign(catalog, name, definition),
         indexes=indexes,
         checks=tuple(Check(name=n, expression=e) for n, e in definition.checks),
-        triggers=tuple(_trigger(n, sql) for kind, n, owner, sql in catalog.objects if kind == "trigger" and owner == name),
+        triggers=tuple(
+            _trigger(n, sql) for kind, n, owner, sql in catalog.objects if kind == "trigger" and owner == name
+        ),
         rows_estimate=catalog.estimate(name),
         bytes=catalog.sizes.get(name),
         options=options,
@@ -236,16 +246,23 @@ def _columns(
 ) -> tuple[Column, ...]:
     found = []
     checked = _checked(definition)
-    for column, native, notnull, default, pk, hidden in catalog.columns.get(name, ()):
+    for column, declared, notnull, default, pk, hidden in catalog.columns.get(name, ()):
         said = definition.columns.get(column.lower())
-        native = _bare(native or "") if hidden in (2, 3) else native or ""
-        alias = bool(pk) and len(primary) == 1 and native.upper() == "INTEGER" and not without_rowid and _is_alias(catalog, name)
+        native = _bare(declared or "") if hidden in (2, 3) else declared or ""
+        alias = (
+            bool(pk)
+            and len(primary) == 1
+            and native.upper() == "INTEGER"
+            and not without_rowid
+            and _is_alias(catalog, name)
+        )
         identity = None
         if alias:
             last = max(catalog.last_rowid(name) or 0, catalog.sequences.get(name, 0) if definition.autoincrement else 0)
             # Beyond the greatest rowid SQLite looks for a free number at random: nothing to foretell.
             identity = Identity(
-                next=last + 1 if last < _GREATEST else None, sequence="sqlite_sequence" if definition.autoincrement else None
+                next=last + 1 if last < _GREATEST else None,
+                sequence="sqlite_sequence" if definition.autoincrement else None,
             )
         found.append(
             Column(
@@ -254,7 +271,9 @@ def _columns(
                 native=native,
                 nullable=not (notnull or alias or (pk and (without_rowid or catalog.kinds.get(name, ("", 0, 0))[2]))),
                 default=_default(default),
-                generated=Generated(expression=said.generated, stored=hidden == 3) if said and said.generated is not None else None,
+                generated=Generated(expression=said.generated, stored=hidden == 3)
+                if said and said.generated is not None
+                else None,
                 identity=identity,
                 collation=said.collation if said else None,
                 invisible=hidden == 1,
@@ -269,7 +288,7 @@ def _bare(native: str) -> str:
 
 
 def _is_alias(catalog: _Catalog, name: str) -> bool:
-    """A primary key on the rowid has no index of its own; `INTEGER PRIMARY KEY DESC` has one and is none."""
+    """Tell whether a primary key is the rowid: then it has no index of its own (`INTEGER PRIMARY KEY DESC` has one and is none)."""
     return not any(origin == "pk" for _, _, origin, _ in catalog.indexes.get(name, ()))
 
 

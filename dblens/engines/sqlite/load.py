@@ -31,9 +31,19 @@ def ledger(db: Db, run: str) -> list[Chunk]:
     """Return the committed chunks of a run."""
     if not db.one("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (LEDGER,)):
         return []
-    rows = db.rows(f"SELECT name, number, keys, row_count, epoch FROM main.{quote(LEDGER)} WHERE run = ? ORDER BY name, number", (run,))
+    rows = db.rows(
+        f"SELECT name, number, keys, row_count, epoch FROM main.{quote(LEDGER)} WHERE run = ? ORDER BY name, number",
+        (run,),
+    )
     return [
-        Chunk(run=run, table=("main", name), number=number, keys=msgspec.json.decode(keys, type=KeyRange), rows=count, epoch=epoch)
+        Chunk(
+            run=run,
+            table=("main", name),
+            number=number,
+            keys=msgspec.json.decode(keys, type=KeyRange),
+            rows=count,
+            epoch=epoch,
+        )
         for name, number, keys, count, epoch in rows
     ]
 
@@ -47,7 +57,15 @@ def forget_chunks(db: Db, run: str, place: Place | None) -> None:
 
 
 def load(
-    db: Db, place: Place, fields: Sequence[Field], fmt: Format, blocks: Iterable[Block], chunk: Chunk, *, fast: bool, fence: Callable[[], None]
+    db: Db,
+    place: Place,
+    fields: Sequence[Field],
+    fmt: Format,
+    blocks: Iterable[Block],
+    chunk: Chunk,
+    *,
+    fast: bool,
+    fence: Callable[[], None],
 ) -> int:
     """Load blocks and their ledger line in one transaction; `fence` raises Conflict when the run is no longer ours."""
     if fmt != "rows":
@@ -146,17 +164,24 @@ def _decimal(text: str) -> str:
 
 
 def _floats(column: Sequence[Any], name: str) -> Sequence[Any]:
+    isnan = math.isnan
     for value in column:
-        if value is not None and (value != value or (value == 0 and math.copysign(1, value) < 0)):
-            shown = "NaN" if value != value else "-0.0"
+        if value is not None and (isnan(value) or (value == 0 and math.copysign(1, value) < 0)):
+            shown = "NaN" if isnan(value) else "-0.0"
             raise InvalidInput(
-                f"column {name!r} cannot hold {shown} in SQLite", hint="accept the loss in the plan, or map the column to text by a rule"
+                f"column {name!r} cannot hold {shown} in SQLite",
+                hint="accept the loss in the plan, or map the column to text by a rule",
             )
     return column
 
 
 def repair(
-    db: Db, place: Place, fields: Sequence[Field], key: Sequence[str], rows: Sequence[tuple[Any, ...]], delete: Sequence[tuple[Any, ...]]
+    db: Db,
+    place: Place,
+    fields: Sequence[Field],
+    key: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    delete: Sequence[tuple[Any, ...]],
 ) -> int:
     """Delete rows by key and put rows in place of those with the same key, in one transaction; return how many were put."""
     by_name = {(f.target or f.column).name: i for i, f in enumerate(fields)}
@@ -188,5 +213,6 @@ def stored_key(field: Field, text: Any) -> Any:
             return f"{text}Z"
         case Form.DYNAMIC | Form.NATIVE:
             kind, _, rest = text.partition(":")
-            return {"i": int, "r": float, "b": bytes.fromhex}.get(kind, str)(rest)
+            readers: dict[str, Callable[[str], Any]] = {"i": int, "r": float, "b": bytes.fromhex}
+            return readers.get(kind, str)(rest)
     return text

@@ -25,7 +25,13 @@ def _identity(db: Db, name: str) -> list[str]:
 
 
 def merge(
-    files: Files, record: RunRecord, staged: Place, live: Place, names: Sequence[str], key: Sequence[str], rule: ConflictRule
+    files: Files,
+    record: RunRecord,
+    staged: Place,
+    live: Place,
+    names: Sequence[str],
+    key: Sequence[str],
+    rule: ConflictRule,
 ) -> MergeCounts:
     """Append rows; `names` are the columns moved, `key` those that tell whether a row is there already."""
     name = live[1]
@@ -51,7 +57,9 @@ def _merge(
         db.run(f"DROP TRIGGER main.{quote(own)}")
     same = " AND ".join(f"l.{quote(k)} = s.{quote(k)}" for k in key)
     total = int(db.one(f"SELECT count(*) FROM {there}"))
-    clash = int(db.one(f"SELECT count(*) FROM {there} s WHERE EXISTS (SELECT 1 FROM {here} l WHERE {same})")) if key else 0
+    clash = (
+        int(db.one(f"SELECT count(*) FROM {there} s WHERE EXISTS (SELECT 1 FROM {here} l WHERE {same})")) if key else 0
+    )
     if clash and rule == "error":
         shown = ", ".join(f"dblens_as_text(s.{quote(k)})" for k in key)
         sample = db.rows(f"SELECT {shown} FROM {there} s WHERE EXISTS (SELECT 1 FROM {here} l WHERE {same}) LIMIT 1")[0]
@@ -67,7 +75,9 @@ def _merge(
     updated = 0
     if clash and rule == "update":
         before = f"{OWN}{run}_before_{name}"
-        db.run(f"CREATE TABLE main.{quote(before)} AS SELECT {image} FROM {here} l WHERE EXISTS (SELECT 1 FROM {there} s WHERE {same})")
+        db.run(
+            f"CREATE TABLE main.{quote(before)} AS SELECT {image} FROM {here} l WHERE EXISTS (SELECT 1 FROM {there} s WHERE {same})"
+        )
         changed = [n for n in names if n not in key]
         if changed:
             sets = ", ".join(f"{quote(n)} = s.{quote(n)}" for n in changed)
@@ -77,18 +87,24 @@ def _merge(
     news = f"{OWN}{run}_new_{name}"
     db.run(f"CREATE TABLE main.{quote(news)} ({', '.join(marks)})")
     fresh = f" WHERE NOT EXISTS (SELECT 1 FROM {here} l WHERE {same})" if key else ""
-    with_ids = _returned(db, name, f"INSERT INTO {here} ({listed}) SELECT {listed} FROM {there} s{fresh} RETURNING {', '.join(identity)}")
+    with_ids = _returned(
+        db, name, f"INSERT INTO {here} ({listed}) SELECT {listed} FROM {there} s{fresh} RETURNING {', '.join(identity)}"
+    )
     db.many(f"INSERT INTO main.{quote(news)} VALUES ({', '.join('?' * len(marks))})", with_ids)
     after = f"{OWN}{run}_after_{name}"
     joined = " AND ".join(f"n.{m} IS l.{c}" for c, m in zip(identity, marks, strict=True))
-    db.run(f"CREATE TABLE main.{quote(after)} AS SELECT {_of('l', identity, marks, images)} FROM main.{quote(news)} n JOIN {here} l ON {joined}")
+    db.run(
+        f"CREATE TABLE main.{quote(after)} AS SELECT {_of('l', identity, marks, images)} FROM main.{quote(news)} n JOIN {here} l ON {joined}"
+    )
     if before is not None:
         db.run(
             f"INSERT INTO main.{quote(after)} SELECT {_of('l', identity, marks, images)} FROM main.{quote(before)} n JOIN {here} l ON {joined}"
         )
     db.run(f"DROP TABLE main.{quote(news)}")
     if swap.orphan_count(db, name) > orphans:
-        raise Conflict(f"appended rows of {name!r} refer to nothing", hint="append the referred rows first; nothing was written")
+        raise Conflict(
+            f"appended rows of {name!r} refer to nothing", hint="append the referred rows first; nothing was written"
+        )
     for _, _, sql in triggers:
         db.run(sql)
     counts = MergeCounts(inserted=len(with_ids), updated=updated, skipped=clash if rule == "skip" else 0)
@@ -140,8 +156,16 @@ def _unmerge(db: Db, run: str, name: str, note: Note, force: bool) -> None:
     kept = {str(c) for c in swap.columns(db, note.after or "")}
     if not force:
         # The image's columns stand on the left: they have no collation of their own, so 'a' is not 'A'.
-        equal = " AND ".join(f"(n.{quote(c)} IS l.{quote(c)} AND typeof(n.{quote(c)}) = typeof(l.{quote(c)}))" for c in images if c in kept)
-        changed = int(db.one(f"SELECT count(*) FROM {after} n WHERE NOT EXISTS (SELECT 1 FROM {here} l WHERE {joined} AND {equal or '1'})"))
+        equal = " AND ".join(
+            f"(n.{quote(c)} IS l.{quote(c)} AND typeof(n.{quote(c)}) = typeof(l.{quote(c)}))"
+            for c in images
+            if c in kept
+        )
+        changed = int(
+            db.one(
+                f"SELECT count(*) FROM {after} n WHERE NOT EXISTS (SELECT 1 FROM {here} l WHERE {joined} AND {equal or '1'})"
+            )
+        )
         if changed or not set(images) <= kept:
             raise Irreversible(
                 f"{changed} rows that were appended to {name!r} were changed or deleted since",

@@ -66,8 +66,8 @@ def _scan(db: Db, table: Table) -> list[_Facts]:
     for start in range(0, len(names), _AT_ONCE):
         kinds = ", ".join(f"typeof({c})" for c in names[start : start + _AT_ONCE])
         sample = db.rows(f"SELECT {kinds} FROM {place} LIMIT 50")
-        for values in zip(*sample, strict=True) if sample else [("null",)] * len(names[start : start + _AT_ONCE]):
-            guesses.append(next((v for v in values if v != "null"), "null"))
+        columns = zip(*sample, strict=True) if sample else [("null",)] * len(names[start : start + _AT_ONCE])
+        guesses.extend(next((v for v in values if v != "null"), "null") for values in columns)
     facts: dict[str, _Facts] = {}
     mixed = []
     for start in range(0, len(names), _AT_ONCE):
@@ -94,7 +94,9 @@ def _scan(db: Db, table: Table) -> list[_Facts]:
         row = db.rows(f"SELECT {', '.join(parts)} FROM {place}")[0]
         for i, column in enumerate(mixed[start : start + _AT_ONCE]):
             seen = row[7 * i : 7 * i + 7]
-            facts[column.name] = _Facts(tuple(n for n, there in zip(_CLASSES, seen[:4], strict=True) if there), *seen[4:])
+            facts[column.name] = _Facts(
+                tuple(n for n, there in zip(_CLASSES, seen[:4], strict=True) if there), *seen[4:]
+            )
     return [facts[c.name] for c in table.columns]
 
 
@@ -121,12 +123,14 @@ def _proven(db: Db, table: Table, column: Column, seen: _Facts) -> DataType:
             # A NUMERIC column keeps 100.0 as the integer 100, so the mixture says nothing; a large integer is no double, though.
             if _fits_scale(db, table, column):
                 return declared
-            exact = -_EXACT <= (seen.low or 0) and (seen.high or 0) <= _EXACT
+            exact = (seen.low or 0) >= -_EXACT and (seen.high or 0) <= _EXACT
             return Float(64) if exact else Dynamic(seen.classes)
         case ("text",):
             return _text(db, table, column, seen)
         case ("blob",):
-            return Binary(declared.length) if isinstance(declared, Binary) and _short(declared.length, seen) else Binary()
+            return (
+                Binary(declared.length) if isinstance(declared, Binary) and _short(declared.length, seen) else Binary()
+            )
     return Dynamic(seen.classes)
 
 
@@ -136,7 +140,7 @@ def _short(length: int | None, seen: _Facts) -> bool:
 
 def _whole(declared: DataType, column: Column, seen: _Facts) -> DataType:
     low, high = seen.low or 0, seen.high or 0
-    if isinstance(declared, Boolean) and 0 <= low and high <= 1:
+    if isinstance(declared, Boolean) and low >= 0 and high <= 1:
         return declared
     if isinstance(declared, Year) and (low == 0 or low >= 1901) and high <= 2155:
         return declared

@@ -63,10 +63,18 @@ def connect(
         raise InvalidInput(f"mode={mode!r} is no mode of SQLite", hint="ro, rw or rwc")
     for part in (url.host, url.user):
         if part:
-            raise InvalidInput(f"a SQLite URL has no host or user: {url}", hint="write sqlite:///relative.db or sqlite:////absolute.db")
+            raise InvalidInput(
+                f"a SQLite URL has no host or user: {url}", hint="write sqlite:///relative.db or sqlite:////absolute.db"
+            )
     database = url.database if url.database not in (None, "", ":memory:") else None
     immutable = url.options.get("immutable", "0") in ("1", "true", "yes")
-    return Session(engine, database, create=create or mode == "rwc", read_only=read_only or mode == "ro" or immutable, immutable=immutable)
+    return Session(
+        engine,
+        database,
+        create=create or mode == "rwc",
+        read_only=read_only or mode == "ro" or immutable,
+        immutable=immutable,
+    )
 
 
 class Session:
@@ -154,7 +162,9 @@ class Session:
             raise
         except Exception as error:
             if timer is not None and timer.finished.is_set() and "stopped" in str(error):
-                raise TimedOut(f"stopped after {timeout} s: {statement[:200]!r}", hint="narrow the query, or allow more time") from error
+                raise TimedOut(
+                    f"stopped after {timeout} s: {statement[:200]!r}", hint="narrow the query, or allow more time"
+                ) from error
             raise
         finally:
             if timer is not None:
@@ -188,7 +198,10 @@ class Session:
     def supports(self, feature: Feature) -> Support:
         match feature:
             case "shared_snapshot":
-                return Support(ok=False, why="SQLite sessions cannot share a snapshot; they can only find out that nothing was written")
+                return Support(
+                    ok=False,
+                    why="SQLite sessions cannot share a snapshot; they can only find out that nothing was written",
+                )
             case "bulk_load":
                 return Support(ok=False, why="SQLite has no loader; rows are inserted in one transaction")
             case "create_database" if self._path is None:
@@ -212,7 +225,11 @@ class Session:
     def begin_snapshot(self) -> Snapshot:
         if self._db.raw.in_transaction:
             raise Conflict("this session is in a snapshot or a transaction already", hint="end it first")
-        watch = None if self._missing or self._path is None or self._run is not None else Db(self._path, mode="ro", immutable=self._immutable)
+        watch = (
+            None
+            if self._missing or self._path is None or self._run is not None
+            else Db(self._path, mode="ro", immutable=self._immutable)
+        )
         for _ in range(100):
             before = watch.one("PRAGMA data_version") if watch else None
             self._db.run("BEGIN")
@@ -225,7 +242,11 @@ class Session:
             raise Conflict(f"{self.database} is written all the time", hint="try again when it is quieter")
         self._watch, self._seen = watch, seen
         wal = self._db.one("PRAGMA main.journal_mode") == "wal"
-        note = "" if wal or self._path is None or self._run is not None else "writers of the file wait until reading ends (it is not in WAL mode)"
+        note = (
+            ""
+            if wal or self._path is None or self._run is not None
+            else "writers of the file wait until reading ends (it is not in WAL mode)"
+        )
         return Snapshot(id=f"{os.getpid()}-{id(self):x}-{seen}", shared=False, consistent=True, note=note)
 
     def end_snapshot(self) -> None:
@@ -273,7 +294,13 @@ class Session:
         return export.export(self._db, table, fields, fmt, keys, where)
 
     def fingerprint(
-        self, table: Table, fields: Sequence[Field], *, keys: KeyRange = ALL, where: str | None = None, report: Report = silent
+        self,
+        table: Table,
+        fields: Sequence[Field],
+        *,
+        keys: KeyRange = ALL,
+        where: str | None = None,
+        report: Report = silent,
     ) -> Fingerprint:
         return canonical.fingerprint(self._db, table, fields, keys, where, report)
 
@@ -293,7 +320,9 @@ class Session:
 
     def _target(self) -> Files:
         if self._files is None:
-            raise Unsupported("migrating into a database in memory", "it would be gone with the session", hint="name a file")
+            raise Unsupported(
+                "migrating into a database in memory", "it would be gone with the session", hint="name a file"
+            )
         return self._files
 
     def _state(self) -> State:
@@ -345,7 +374,9 @@ class Session:
         if there is None:
             raise NotFound(f"{files.target} knows no run {record.id!r}", hint="it was closed")
         if there.record.epoch != record.epoch:
-            raise Conflict(f"the run {record.id} was taken over by {there.record.holder}", hint="leave it to that process")
+            raise Conflict(
+                f"the run {record.id} was taken over by {there.record.holder}", hint="leave it to that process"
+            )
         files.write(msgspec.structs.replace(there, record=record))
         if self._run is not None and self._run.record.id == record.id:
             self._run = msgspec.structs.replace(there, record=record)
@@ -376,14 +407,22 @@ class Session:
     ) -> int:
         state = self._state()
         if chunk.epoch != state.record.epoch:
-            raise Conflict(f"epoch {chunk.epoch} of the run {state.record.id} is over, it is {state.record.epoch} now", hint="stop this worker")
+            raise Conflict(
+                f"epoch {chunk.epoch} of the run {state.record.id} is over, it is {state.record.epoch} now",
+                hint="stop this worker",
+            )
         if fast and not state.unsynced and not load.ledger(self._db, state.record.id):
             self._keep(state.record, unsynced=True)
         staging.set_durability(self._db, durable=not (fast and self._state().unsynced))
         return load.load(self._db, place, fields, fmt, blocks, chunk, fast=fast, fence=self._fence)
 
     def repair(
-        self, place: Place, fields: Sequence[Field], key: Sequence[str], rows: Sequence[tuple[Any, ...]], delete: Sequence[tuple[Any, ...]]
+        self,
+        place: Place,
+        fields: Sequence[Field],
+        key: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        delete: Sequence[tuple[Any, ...]],
     ) -> int:
         return load.repair(self._db, place, fields, key, rows, delete)
 
@@ -394,7 +433,9 @@ class Session:
         self._db.run("PRAGMA analysis_limit = 1000")
         self._db.run(f"ANALYZE main.{quote(place[1])}")
 
-    def orphans(self, place: Place, key: ForeignKey, referred: Place, *, samples: int = 5) -> tuple[int, list[tuple[str, ...]]]:
+    def orphans(
+        self, place: Place, key: ForeignKey, referred: Place, *, samples: int = 5
+    ) -> tuple[int, list[tuple[str, ...]]]:
         return staging.orphans(self._db, place, key, referred, samples)
 
     def swap(self, record: RunRecord, moves: Sequence[Move], report: Report = silent) -> RunRecord:
@@ -404,7 +445,11 @@ class Session:
         if record.state == "swapped":
             return record
         way = state.way or ("publish" if files.before() != "present" else "inplace")
-        record = self._keep(msgspec.structs.replace(record, state="swapping"), way=way, before=state.before if state.way else files.before())
+        record = self._keep(
+            msgspec.structs.replace(record, state="swapping"),
+            way=way,
+            before=state.before if state.way else files.before(),
+        )
         self._db.close()
         try:
             if way == "publish":
@@ -435,7 +480,13 @@ class Session:
         return record
 
     def merge(
-        self, record: RunRecord, staged: Place, live: Place, fields: Sequence[Field], key: Sequence[str], rule: ConflictRule
+        self,
+        record: RunRecord,
+        staged: Place,
+        live: Place,
+        fields: Sequence[Field],
+        key: Sequence[str],
+        rule: ConflictRule,
     ) -> MergeCounts:
         self._fence()
         names = [(f.target or f.column).name for f in fields]

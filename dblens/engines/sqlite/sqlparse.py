@@ -125,7 +125,8 @@ class _Reader:
 
     def names(self) -> tuple[str, ...]:
         """Pass over `(a, b COLLATE x DESC)` and return the columns."""
-        found, depth, fresh = [], 0, True
+        found: list[str] = []
+        depth, fresh = 0, True
         while True:
             token = self.next()
             if token.text == "(":
@@ -176,12 +177,13 @@ def _column(reader: _Reader, out: Definition) -> None:
     column = Column(name=token.name)
     out.columns[column.name.lower()] = column
     start = token.end
-    while not reader.ended() and (token := reader.peek()) is not None and token.word not in _STARTS:
-        if token.text == "(":
+    while not reader.ended() and (ahead := reader.peek()) is not None and ahead.word not in _STARTS:
+        if ahead.text == "(":
             reader.bracket()
         else:
             reader.next()
-    stop = following.start if (following := reader.peek()) is not None else len(reader.text)
+    following = reader.peek()
+    stop = following.start if following is not None else len(reader.text)
     for comment in reader.comments:
         if start <= comment.start < stop:
             column.meaning = comment.text[2:-2].strip()
@@ -226,9 +228,8 @@ def _default(reader: _Reader) -> None:
     following = reader.peek()
     if following is not None and following.text == "(":
         reader.bracket()
-    else:
-        if reader.next().text in ("+", "-"):
-            reader.next()
+    elif reader.next().text in ("+", "-"):
+        reader.next()
 
 
 def _conflict(reader: _Reader) -> None:

@@ -31,7 +31,9 @@ def open_run(files: Files, record: RunRecord, takeover: bool) -> tuple[State, bo
         return state, True
     if not takeover:
         raise Conflict(f"the run {record.id} is known to {files.target} already", hint="resume it, or roll it back")
-    kept = msgspec.structs.replace(there.record, epoch=there.record.epoch + 1, holder=record.holder, beat_at=record.beat_at)
+    kept = msgspec.structs.replace(
+        there.record, epoch=there.record.epoch + 1, holder=record.holder, beat_at=record.beat_at
+    )
     state = msgspec.structs.replace(there, record=kept)
     partial = os.path.exists(files.partial(record.id))
     going_on = kept.state not in ("swapping", "swapped", "finalized", "rolling_back", "rolled_back")
@@ -39,7 +41,9 @@ def open_run(files: Files, record: RunRecord, takeover: bool) -> tuple[State, bo
         # The machine went down while writes were not forced to the disk (or somebody deleted the file): nothing in it can be trusted.
         remove(files.partial(record.id))
         partial = True
-        state = msgspec.structs.replace(state, record=msgspec.structs.replace(kept, state="copying"), boot=boot_id(), unsynced=False)
+        state = msgspec.structs.replace(
+            state, record=msgspec.structs.replace(kept, state="copying"), boot=boot_id(), unsynced=False
+        )
     files.write(state)
     return state, partial and kept.state in ("copying", "copied", "built", "verified", "failed", "swapping")
 
@@ -73,7 +77,9 @@ def build(db: Db, statements: Iterable[str], report: Report) -> None:
         if not found:
             db.run(statement)
         elif sqlparse.body(str(found[0][0])) != sqlparse.body(statement):
-            raise Conflict(f"the {kind} {name!r} is staged in another shape than planned", hint="resume --strict, or roll back")
+            raise Conflict(
+                f"the {kind} {name!r} is staged in another shape than planned", hint="resume --strict, or roll back"
+            )
 
 
 def renumber(db: Db, table: Table, place: Place) -> None:

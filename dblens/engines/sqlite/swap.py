@@ -67,7 +67,9 @@ def notes(db: Db, run: str, kind: str) -> dict[str, Note]:
 
 def remember(db: Db, run: str, kind: str, name: str, note: Note) -> None:
     """Add a note, in the transaction of the change."""
-    db.run(f"CREATE TABLE IF NOT EXISTS main.{quote(memory(run))} (kind TEXT, name TEXT, note TEXT, PRIMARY KEY (kind, name))")
+    db.run(
+        f"CREATE TABLE IF NOT EXISTS main.{quote(memory(run))} (kind TEXT, name TEXT, note TEXT, PRIMARY KEY (kind, name))"
+    )
     db.run(f"INSERT INTO main.{quote(memory(run))} VALUES (?, ?, ?)", (kind, name, msgspec.json.encode(note).decode()))
 
 
@@ -78,10 +80,16 @@ def forget(db: Db, run: str, kind: str, name: str) -> None:
 
 def exists(db: Db, name: str, schema: str = "main") -> bool:
     """Tell whether a table or view is there."""
-    return bool(db.one(f"SELECT 1 FROM {schema}.sqlite_schema WHERE type IN ('table', 'view') AND lower(name) = lower(?)", (name,)))
+    return bool(
+        db.one(
+            f"SELECT 1 FROM {schema}.sqlite_schema WHERE type IN ('table', 'view') AND lower(name) = lower(?)", (name,)
+        )
+    )
 
 
-def sources(db: Db, name: str, schema: str = "main", kinds: Sequence[str] = ("index", "trigger")) -> list[tuple[str, str, str]]:
+def sources(
+    db: Db, name: str, schema: str = "main", kinds: Sequence[str] = ("index", "trigger")
+) -> list[tuple[str, str, str]]:
     """Return kind, name and CREATE text of what belongs to a table."""
     listed = ", ".join("?" * len(kinds))
     query = (
@@ -93,7 +101,12 @@ def sources(db: Db, name: str, schema: str = "main", kinds: Sequence[str] = ("in
 
 def columns(db: Db, name: str, schema: str = "main") -> list[str]:
     """Return a table's columns that can be written."""
-    return [str(c) for (c,) in db.rows("SELECT name FROM pragma_table_xinfo(?, ?) WHERE hidden IN (0, 1) ORDER BY cid", (name, schema))]
+    return [
+        str(c)
+        for (c,) in db.rows(
+            "SELECT name FROM pragma_table_xinfo(?, ?) WHERE hidden IN (0, 1) ORDER BY cid", (name, schema)
+        )
+    ]
 
 
 def sequence(db: Db, name: str, schema: str = "main") -> int | None:
@@ -130,11 +143,15 @@ def publish(files: Files, state: State) -> None:
             finally:
                 db.close()
             if found != "ok":
-                raise EngineError(f"the file built at {partial} is damaged: {found}", hint="check the disk, and resume --strict")
+                raise EngineError(
+                    f"the file built at {partial} is damaged: {found}", hint="check the disk, and resume --strict"
+                )
             sync(partial)
             _show(partial, target, state)
     elif not os.path.exists(target):
-        raise EngineError(f"neither {partial} nor {target} is there", hint="somebody deleted them: roll back and migrate again")
+        raise EngineError(
+            f"neither {partial} nor {target} is there", hint="somebody deleted them: roll back and migrate again"
+        )
     sync(files.folder)
 
 
@@ -240,7 +257,8 @@ def _copy_in(db: Db, name: str) -> None:
             db.run(sql)
     except QueryFailed as error:
         raise Conflict(
-            f"{name!r} cannot be put into the live file: {error.message}", hint="rename the object by a rule; nothing was changed"
+            f"{name!r} cannot be put into the live file: {error.message}",
+            hint="rename the object by a rule; nothing was changed",
         ) from error
     last = sequence(db, name, STAGED)
     if last is not None:
@@ -260,9 +278,7 @@ def _working_views(db: Db) -> set[str]:
 
 def _outside_orphans(db: Db, names: set[str]) -> dict[str, int]:
     """Return, for tables outside the swap that refer to one inside, their rows that refer to nothing."""
-    query = (
-        "SELECT DISTINCT m.name, x.\"table\" FROM main.sqlite_schema m JOIN pragma_foreign_key_list(m.name, 'main') x WHERE m.type = 'table'"
-    )
+    query = "SELECT DISTINCT m.name, x.\"table\" FROM main.sqlite_schema m JOIN pragma_foreign_key_list(m.name, 'main') x WHERE m.type = 'table'"
     outside = {str(n) for n, parent in db.rows(query) if str(parent).lower() in names and str(n).lower() not in names}
     return {n: orphan_count(db, n) for n in sorted(outside) if not n.startswith(OWN)}
 

@@ -192,7 +192,11 @@ def spell(type: DataType) -> str:
 
 
 _NAN = Check(
-    kind="nonfinite", repair="null", low="-Infinity", high="Infinity", why="SQLite stores NaN as NULL (infinities are kept)"
+    kind="nonfinite",
+    repair="null",
+    low="-Infinity",
+    high="Infinity",
+    why="SQLite stores NaN as NULL (infinities are kept)",
 )
 _NEGATIVE_ZERO = Check(kind="negative_zero", repair="strip", why="a REAL column of SQLite stores -0.0 as 0")
 
@@ -206,11 +210,15 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Boolean():
             return Stored(type=type, native="INTEGER", form=Form.INT, check_expression="{c} in (0,1)")
         case Integer(bits=64, unsigned=True):
-            return Stored(type=type, native="TEXT", form=Form.INT, note="beyond 63 bits: kept as text, which sorts as text")
+            return Stored(
+                type=type, native="TEXT", form=Form.INT, note="beyond 63 bits: kept as text, which sorts as text"
+            )
         case Integer():
             return Stored(type=Integer(64), native="INTEGER", form=Form.INT)
         case Decimal():
-            return Stored(type=type, native="TEXT", form=Form.DECIMAL, note="decimal kept exactly as text, which sorts as text")
+            return Stored(
+                type=type, native="TEXT", form=Form.DECIMAL, note="decimal kept exactly as text, which sorts as text"
+            )
         case Float():
             return Stored(type=Float(64), native="REAL", form=Form.FLOAT, checks=(_NAN, _NEGATIVE_ZERO))
         case Text(length=n):
@@ -227,13 +235,15 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
             form = Form.TIMESTAMPTZ if zone else Form.TIMESTAMP
             return Stored(type=Timestamp(min(p, 6), zone=zone), native="TEXT", form=form, note=note)
         case Interval():
-            return Stored(type=type, native="TEXT", form=Form.INTERVAL, note="interval kept as text: months, days, microseconds")
+            return Stored(
+                type=type, native="TEXT", form=Form.INTERVAL, note="interval kept as text: months, days, microseconds"
+            )
         case Uuid():
             return Stored(type=type, native="TEXT", form=Form.UUID)
         case Json() | Array() | Set():
             note = {Array: "array kept as JSON", Set: "set kept as a JSON array"}.get(type.__class__, "")
             kept = type if isinstance(type, Json) else Json(normalised=False)
-            return Stored(type=kept, native="TEXT", form=Form.JSON, note=note, check_expression="json_valid({c})")
+            return Stored(type=kept, native="TEXT", form=Form.JSON, note=note, check_expression="{c} is null or json_valid({c})")
         case Enum(values=values):
             return _enum(values, source)
         case Bits():
@@ -241,7 +251,9 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Year():
             return Stored(type=type, native="INTEGER", form=Form.INT)
         case Geometry():
-            return Stored(type=Geometry(), native="TEXT", form=Form.GEOMETRY, note="geometry kept as srid:hex of its WKB")
+            return Stored(
+                type=Geometry(), native="TEXT", form=Form.GEOMETRY, note="geometry kept as srid:hex of its WKB"
+            )
         case ObjectId():
             return Stored(type=type, native="TEXT", form=Form.TEXT)
         case Document():
@@ -249,7 +261,9 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Dynamic():
             return Stored(type=type, native="", form=Form.DYNAMIC)
         case Opaque(native=native):
-            return Stored(type=Text(), native="TEXT", form=Form.TEXT, note=f"{native} kept as text: its operators are not there")
+            return Stored(
+                type=Text(), native="TEXT", form=Form.TEXT, note=f"{native} kept as text: its operators are not there"
+            )
     raise Unsupported(f"storing {type!r} in SQLite", "no type of SQLite holds it")
 
 

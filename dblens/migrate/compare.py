@@ -11,10 +11,12 @@ import msgspec
 from dblens.engines.base import Field, Target
 from dblens.errors import InvalidInput
 from dblens.events import Progress, Report, Warned, silent
+from dblens.migrate.convert import as_documents
 from dblens.migrate.link import Link
 from dblens.migrate.options import matches
 from dblens.schema.model import Column, Table
-from dblens.transfer.pair import shared_form
+from dblens.schema.types import Document
+from dblens.transfer.pair import form_of, shared_form
 from dblens.transfer.verify import Side, TableVerdict, Tolerance, verify_table
 
 
@@ -60,8 +62,7 @@ def compare(
         compared: list[set[str]] = []
         for i, (left_table, right_table) in enumerate(pairs):
             report(Progress("verify tables", i, len(pairs), "tables"))
-            ours, theirs = left.profile(left_table), right.profile(right_table)
-            fields, missing = _fields(ours, theirs, left.engine.name == right.engine.name)
+            ours, theirs, fields, missing = _matched(left, right, left_table, right_table)
             name = f"{ours.namespace}.{ours.name}"
             if missing:
                 notes.append(f"{name}: not on both sides: {', '.join(missing)}")
@@ -137,6 +138,46 @@ def _pairs(
     met = {id(t) for _, t in pairs}
     rest = [f"{t.namespace}.{t.name}" for t in theirs if id(t) not in met and not patterns]
     return pairs, only, rest
+
+
+def _matched(
+    left: Target, right: Target, ours: Table, theirs: Table
+) -> tuple[Table, Table, tuple[Field, ...], list[str]]:
+    """Return both tables with the columns that are compared, and what only one of them has."""
+    documents = left.engine.facts.documents, right.engine.facts.documents
+    rows = theirs if documents[0] else ours
+    if documents[0] == documents[1] or any(c.name == "_id" for c in rows.columns):
+        ours, theirs = left.profile(ours), right.profile(theirs)
+        return ours, theirs, *_fields(ours, theirs, left.engine.name == right.engine.name)
+    # Rows that became documents: the same columns by their path, the key as `_id`.
+    rows = (right if documents[0] else left).profile(rows)
+    collection, fields, missing = _by_path(rows, ours if documents[0] else theirs)
+    if not documents[0]:
+        return rows, collection, fields, missing
+    turned = tuple(msgspec.structs.replace(f, column=f.target or f.column, target=f.column) for f in fields)
+    return collection, rows, turned, missing
+
+
+def _by_path(rows: Table, collection: Table) -> tuple[Table, tuple[Field, ...], list[str]]:
+    """Match a table's columns with the fields of a collection that a migration makes of it."""
+    inferred = {c.path: c for c in collection.columns}
+    shaped = as_documents(rows)
+    columns, fields, missing = [], [], []
+    for column, place in zip(rows.columns, shaped.columns, strict=True):
+        other = inferred.get(place.path)
+        if other is None and collection.columns:
+            missing.append(column.name)
+            continue
+        known = other is not None and not isinstance(other.type, Document)
+        form = shared_form(column, other, same_engine=False) if known and other else form_of(column.type)
+        columns.append(msgspec.structs.replace(place, native=other.native if other else place.native))
+        fields.append(Field(column=column, form=form, target=columns[-1]))
+    used = {c.path[0] for c in columns} | (set() if rows.primary_key else {"_id"})
+    missing.extend(c.name for c in collection.columns if len(c.path) == 1 and c.path[0] not in used)
+    shaped = msgspec.structs.replace(
+        shaped, namespace=collection.namespace, name=collection.name, columns=tuple(columns), options=collection.options
+    )
+    return shaped, tuple(fields), missing
 
 
 def _fields(ours: Table, theirs: Table, same_engine: bool) -> tuple[tuple[Field, ...], list[str]]:

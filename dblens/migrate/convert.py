@@ -134,7 +134,7 @@ class Converter:
             kind=table.kind if self.twin and table.kind in ("collection", "capped", "timeseries") else "table",
         )
         if self.target.engine.facts.documents and not self.same:
-            target = _documents(target)
+            target = as_documents(target)
             by_name = {c.name: c for c in target.columns}
             out.fields = [
                 msgspec.structs.replace(f, target=by_name[f.target.name]) if f.target else f for f in out.fields
@@ -561,7 +561,7 @@ def _retype(side: Converted, column: Column, type: Integer, engine: Engine) -> N
     ]
 
 
-def _documents(table: Table) -> Table:
+def as_documents(table: Table) -> Table:
     """Give each column its path in a document: the primary key becomes `_id`, a composite one a sub-document."""
     key = table.primary_key.columns if table.primary_key else ()
     columns = tuple(
@@ -590,6 +590,6 @@ def _describe(index: Index) -> str:
     return f"{'unique ' if index.unique else ''}index {index.name} using {index.kind} ({parts}){where}"
 
 
-def has_documents(table: Table) -> bool:
+def hasas_documents(table: Table) -> bool:
     """Tell whether a table is a whole-document pass-through."""
     return len(table.columns) == 1 and isinstance(table.columns[0].type, Document)

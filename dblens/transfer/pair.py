@@ -88,6 +88,8 @@ def shared_form(source: Column, target: Column, *, same_engine: bool) -> Form:
         return left
     if left in (Form.TEXT, Form.DYNAMIC):
         return right
+    if Form.DOCUMENT in (left, right) and Form.JSON in (left, right):
+        return Form.DOCUMENT
     if {left, right} <= {Form.TIMESTAMP, Form.TIMESTAMPTZ}:
         return Form.TIMESTAMP
     return Form.TEXT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -21,7 +22,7 @@ from dblens.engines import address, connect
 from dblens.engines.base import Block, Check, Chunk, Field, Move, RunRecord, Target
 from dblens.engines.mongodb import extjson, stage
 from dblens.engines.mongodb.rawbson import Pairs, build
-from dblens.errors import Conflict, InvalidInput, Irreversible, PermissionDenied, QueryFailed
+from dblens.errors import Cancelled, Conflict, InvalidInput, Irreversible, PermissionDenied, QueryFailed
 from dblens.schema.model import Column, Table
 from dblens.schema.types import Integer, Text
 from dblens.values.forms import Form
@@ -365,6 +366,19 @@ def test_commands(opened: Target, url: str) -> None:
         with pytest.raises(PermissionDenied):
             reader.open_run(RECORD)
     assert driver(url)["t"].count_documents({}) == 4
+
+
+def test_cancel_stops_a_reader_from_another_thread(opened: Target, url: str) -> None:
+    driver(url)["t"].insert_many([{"_id": n} for n in range(3500)])
+    table = opened.profile(opened.inspect().tables[0])
+    blocks = opened.export(table, [Field(column=table.column("_id"), form=Form.INT)], "rows")
+    next(blocks)
+    thread = threading.Thread(target=opened.cancel)
+    thread.start()
+    thread.join()
+    with pytest.raises(Cancelled):
+        list(blocks)
+    assert opened.count(table) == 3500
 
 
 def test_repeated_keys_are_read_where_the_server_keeps_them(opened: Target, url: str) -> None:

@@ -201,7 +201,11 @@ class MongoSession:
             case "bulk_load":
                 return Support(ok=True)
             case "atomic_swap":
-                return Support(ok=False, why="MongoDB renames one collection at a time; a journal makes it resumable")
+                return Support(
+                    ok=False,
+                    why="MongoDB renames one collection at a time, and a replaced one in two steps with a moment in between when it is "
+                    "missing; a journal makes the swap resumable",
+                )
             case "transactional_ddl":
                 return Support(ok=False, why="MongoDB commands on collections are not transactional")
             case "create_database":
@@ -283,9 +287,17 @@ class MongoSession:
                 scan.query(keys, where), session=self.lsid, batch_size=_BATCH, no_cursor_timeout=False
             )
             with cursor:
-                for batch in cursor:
+                while True:
+                    try:
+                        batch = next(cursor, None)
+                    except OperationFailure as error:
+                        if self._cancelled.is_set():  # killing the session takes its cursors away
+                            raise Cancelled("stopped on request", hint="start it again when you want to") from error
+                        raise
                     if self._cancelled.is_set():
                         raise Cancelled("stopped on request", hint="start it again when you want to")
+                    if batch is None:
+                        return
                     yield batch if joined else list(canonical.split(batch))
 
     def check(

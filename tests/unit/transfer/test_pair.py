@@ -61,6 +61,8 @@ def column(type: DataType, native: str = "x") -> Column:
         (Time(zone=True), Text(), Form.TIMETZ),
         (Integer(), Dynamic(), Form.INT),
         (Document(), Document(), Form.DOCUMENT),
+        (Document(), Json(), Form.DOCUMENT),
+        (Document(), Text(), Form.DOCUMENT),
     ],
 )
 def test_shared_form(left: DataType, right: DataType, form: Form) -> None:

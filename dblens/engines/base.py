@@ -103,6 +103,8 @@ class Facts(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """True when both ends of a foreign key must have the very same type (MySQL)."""
     indexes_per_table: bool = False
     """True when two tables may have an index of the same name (MySQL, MongoDB)."""
+    constraints_per_table: bool = True
+    """False when two tables cannot have foreign keys of the same name (MySQL)."""
     parallel_loads: bool = True
     """False when only one session can write (SQLite)."""
     fast_rows_limit: int = 5_000_000

@@ -62,6 +62,7 @@ class Converter:
         )
         self._tables: dict[str, Names] = {}
         self._indexes: dict[str, Names] = {}
+        self._constraints: dict[str, Names] = {}
         self.sequences = sequences
         self.places: dict[Place, Place] = {}
         """Source place -> live place in the target."""
@@ -206,7 +207,8 @@ class Converter:
                 meaning = msgspec.structs.replace(meaning, type=kept, native="", default=None, identity=None)
             if mask.kind == "null":
                 meaning = msgspec.structs.replace(meaning, nullable=True)
-        same_native = self.same and meaning.native != ""
+        # A SQLite column may be declared without any type; what a rule or a mask retyped is nobody's native type.
+        same_native = self.same and (meaning is column or meaning.native != "")
         stored = self.target.engine.types.store(
             meaning,
             self.source.engine.name if same_native else ("" if self.same else self.source.engine.name),
@@ -361,6 +363,13 @@ class Converter:
                 names.give(place[1])
         return names
 
+    def _constraint_scope(self, out: Converted) -> Names:
+        """Return the names among which a foreign key of a target table must be unique."""
+        place = out.target.namespace
+        if self.target.engine.facts.constraints_per_table:
+            place = f"{place}.{out.target.name}"
+        return self._constraints.setdefault(place, self._names())
+
     def _foreign(self, table: Table, renamed: Mapping[str, str], out: Converted) -> list[ForeignKey]:
         keys = []
         for key in table.foreign_keys:
@@ -379,11 +388,15 @@ class Converter:
             if reason:
                 out.exclusions.append(Notice(kind="foreign key", name=label, reason=reason, source=text))
                 continue
+            given = key.name and self._constraint_scope(out).give(key.name)
+            if given != key.name:
+                out.transforms.append(f"{label}: named {given!r} in the target")
             namespace, name = self.places[referred]
             theirs = self._renamed(self._sources[referred])
             keys.append(
                 msgspec.structs.replace(
                     key,
+                    name=given,
                     columns=tuple(renamed[c] for c in key.columns),
                     table=name,
                     namespace=namespace,
@@ -590,6 +603,6 @@ def _describe(index: Index) -> str:
     return f"{'unique ' if index.unique else ''}index {index.name} using {index.kind} ({parts}){where}"
 
 
-def hasas_documents(table: Table) -> bool:
+def has_documents(table: Table) -> bool:
     """Tell whether a table is a whole-document pass-through."""
     return len(table.columns) == 1 and isinstance(table.columns[0].type, Document)

@@ -54,7 +54,7 @@ def run_sql(url: str, *statements: str) -> list[tuple[Any, ...]]:
     )  # fmt: skip
     with closing(my), my.cursor() as found:
         for statement in statements:
-            found.execute(statement.replace("%", "%"))
+            found.execute(statement)
             rows = list(found.fetchall())
     return rows
 

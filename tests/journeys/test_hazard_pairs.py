@@ -92,7 +92,10 @@ def _differing(session: object, table: object, hazards: CorpusTable) -> list[tup
     value = next((f for f in fields if f.target.name == "v"), None)
     if value is None or len(fields) != 2 or value.form != hazards.form or hazards.form in (Form.NATIVE, Form.BSON):
         return []
-    read = [Field(column=f.target, form=f.form) for f in sorted(fields, key=lambda f: f.target.name == "v")]
+    read = [
+        Field(column=f.target, form=f.form if f.target.name == "v" else Form.INT)
+        for f in sorted(fields, key=lambda f: f.target.name == "v")
+    ]
     rows = dict(session.canonical_rows(table.at(table.live), read, exact=True))  # type: ignore[attr-defined]
     assert len(rows) == len(hazards.hazards)
     return [

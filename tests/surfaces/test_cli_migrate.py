@@ -60,7 +60,7 @@ def test_plan_apply_status_rollback(left: str, right: str, new_database: New, tm
     replace = ("--existing", "replace") if right == "sqlite" else ()
     file = tmp_path / "plan.json"
     made = planned(source, target, file, *replace)
-    assert made["blocks"] == []
+    assert not made.get("blocks")
     assert live_tables(target) == set()
     assert document(run("migrate", "status", bare(target), *TARGET, "--json")) == []
     outcome = document(run("migrate", "apply", str(file), "--accept", "all", *BOTH, "--json"))
@@ -69,7 +69,7 @@ def test_plan_apply_status_rollback(left: str, right: str, new_database: New, tm
     assert outcome["rows"] == 2000
     (state,) = document(run("migrate", "status", bare(target), *TARGET, "--json"))
     assert (state["id"], state["state"], state["rows"], state["tables"]) == (made["id"], "swapped", 2000, 2)
-    refused(run("migrate", "apply", str(file), "--accept", "all", *BOTH), 7 if right != "none" else 4)
+    refused(run("migrate", "apply", str(file), "--accept", "all", *BOTH), 7)  # the target is another one now
     undone = document(run("migrate", "rollback", bare(target), *TARGET, "--json"))
     assert undone == {"id": made["id"], "state": "rolled_back"}
     assert live_tables(target) == set()
@@ -278,7 +278,7 @@ def test_passwords_by_file_and_by_the_engines_own_files(new_database: New, tmp_p
     alone = {"HOME": str(home), "TEST_PASSWORD": ""}
     document(run(*words, env=alone))
     (home / ".pgpass").chmod(0o644)  # libpq ignores it then
-    refused(run(*words, env=alone), 3)
+    refused(run(*words, env=alone), 5)
     refused(run(*words, "--source-password", PASSWORD), 2, "@path")
     refused(run(*words, "--source-password", f"@{tmp_path / 'none'}"), 4, "none")
     refused(run(*words, "--source-password-env", "NOT_SET_ANYWHERE"), 2, "NOT_SET_ANYWHERE")

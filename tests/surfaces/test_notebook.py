@@ -130,7 +130,9 @@ def test_what_is_no_evidence(tmp_path: Path) -> None:
 def test_a_notebook_that_stops_keeps_its_reason_and_its_exit_code(new_database: New, tmp_path: Path) -> None:
     source, target = new_database(require("pg15")), new_database(require("mariadb"))
     run_sql(
-        source, "create table odd (id int primary key, v double precision)", "insert into odd values (1, 'NaN'), (2, 1.5)"
+        source,
+        "create table odd (id int primary key, v double precision)",
+        "insert into odd values (1, 'NaN'), (2, 1.5)",
     )
     proof = tmp_path / "proof.ipynb"
     refused(run("migrate", "notebook", bare(source), bare(target), "-o", str(proof), *BOTH), 7, str(proof))

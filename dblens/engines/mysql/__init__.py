@@ -25,6 +25,7 @@ engine = Engine(
         reserved_prefixes=(ddl.CONTROL,),
         maintenance_database="information_schema",
         indexes_per_table=True,
+        constraints_per_table=False,
         strict_foreign_types=True,
     ),
     types=types,

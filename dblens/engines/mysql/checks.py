@@ -127,7 +127,8 @@ def predicate(field: Field, check: Check) -> str | None:
         case "negative_zero" if isinstance(type, Float):
             return f"({e} = 0 and concat({e}) like '-%')"
         case "zero_date" if dated:
-            return f"(month({e}) = 0 or dayofmonth({e}) = 0)"
+            # Also 2024-02-31, which ALLOW_INVALID_DATES lets in.
+            return f"(month({e}) = 0 or dayofmonth({e}) = 0 or dayofmonth({e}) > dayofmonth(last_day({e})))"
         case "outside_dates" if dated:
             bounds = [f"concat({e}) < {literal(check.low)}"] if check.low else []
             bounds += [f"concat({e}) > {literal(check.high)}"] if check.high else []

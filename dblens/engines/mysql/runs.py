@@ -18,6 +18,7 @@ from dblens.engines.mysql.sql import literal, quote, where_is
 from dblens.errors import Conflict, NotFound, PermissionDenied
 
 _FIELDS = "id, plan_hash, state, epoch, holder, beat_at, document"
+LOCK_SECONDS = 3
 _BIN = "character set utf8mb4 collate utf8mb4_bin"
 
 
@@ -28,7 +29,8 @@ def lock_name(database: str) -> str:
 
 def take_lock(link: Link, database: str) -> None:
     """Take the one-migration-per-target lock on this connection. Raises Conflict naming the holder."""
-    (got,) = link.one("select get_lock(%s, 0)", (lock_name(database),))
+    # A process that was killed a moment ago still holds it until the server has noticed.
+    (got,) = link.one("select get_lock(%s, %s)", (lock_name(database), LOCK_SECONDS))
     if got == 1:
         return
     (by,) = link.one("select is_used_lock(%s)", (lock_name(database),))
@@ -42,6 +44,11 @@ def take_lock(link: Link, database: str) -> None:
         f"another migration into {database!r} is running: {who}",
         hint="wait until it ends, or end that process; only one migration writes to a target at a time",
     )
+
+
+def unlock(link: Link, database: str) -> None:
+    """Give the lock back."""
+    link.one("select release_lock(%s)", (lock_name(database),))
 
 
 def open_run(link: Link, database: str, record: RunRecord, takeover: bool) -> RunRecord:

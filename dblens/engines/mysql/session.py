@@ -41,7 +41,7 @@ from dblens.engines.mysql import build, canonical, checks, export, inspect, load
 from dblens.engines.mysql.driver import Link, Raw, check_options, open_link
 from dblens.engines.mysql.infile import Loader
 from dblens.engines.mysql.sql import literal, quote, where_is
-from dblens.errors import Cancelled, DBLensError, InvalidInput, PermissionDenied, TimedOut, Unsupported
+from dblens.errors import Cancelled, DBLensError, EngineError, InvalidInput, PermissionDenied, TimedOut, Unsupported
 from dblens.events import Report, silent
 from dblens.schema.model import ForeignKey, Schema, Table, TableRef
 from dblens.schema.types import Boolean, Integer
@@ -168,6 +168,10 @@ class MySQLSession:
                 self._kill(link.id)
 
     def close(self) -> None:
+        if self._locked:
+            # A dropped connection keeps its locks until the server notices; the next session must not wait for that.
+            with contextlib.suppress(EngineError):
+                runs.unlock(self._side_link(), self._database)
         for link in (self._loader, self._side, self._main):
             if link is not None:
                 link.close()

@@ -202,11 +202,17 @@ _DEEP = Check(
 )
 
 
+_INVALID = Check(
+    kind="invalid_text", repair="block", why="MySQL text must be valid UTF-8; a rule type=longblob keeps the octets"
+)
+
+
 def _text(length: int | None, flavour: str, *, indexed: bool, note: str = "", form: Form = Form.TEXT) -> Stored:
     collation = exact_collation(flavour)
-    checks: tuple[Check, ...] = ()
+    checks: tuple[Check, ...] = (_INVALID,)
     if indexed and (length is None or length > INDEX_TEXT):
         checks = (
+            _INVALID,
             Check(
                 kind="too_long",
                 repair="block",

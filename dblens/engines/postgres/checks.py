@@ -159,9 +159,11 @@ def _json_nul(v: str, kind: str, check: Check, field: Field) -> str | None:  # n
 def _json_duplicate(v: str, kind: str, check: Check, field: Field) -> str | None:  # noqa: ARG001
     if kind != "json":
         return None
-    # At any depth: objects among all values of the tree. Members are compared by their unescaped names.
+    # At any depth: objects among all values of the tree. Members are compared by their unescaped names, in which PostgreSQL
+    # cannot have U+0000: a noncharacter stands for it.
+    text = rf"regexp_replace({v}::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffe', 'g')"
     return (
-        f"EXISTS (WITH RECURSIVE tree(j) AS (SELECT {v}::json UNION ALL SELECT c.j FROM tree t CROSS JOIN LATERAL ("
+        f"EXISTS (WITH RECURSIVE tree(j) AS (SELECT {text}::json UNION ALL SELECT c.j FROM tree t CROSS JOIN LATERAL ("
         "SELECT e.value FROM json_each(CASE WHEN json_typeof(t.j) = 'object' THEN t.j ELSE '{}' END) e UNION ALL "
         "SELECT a.value FROM json_array_elements(CASE WHEN json_typeof(t.j) = 'array' THEN t.j ELSE '[]' END) a) c(j)) "
         "SELECT 1 FROM tree t WHERE json_typeof(t.j) = 'object' AND (SELECT count(*) <> count(DISTINCT k) "
@@ -185,8 +187,15 @@ def _null_key(v: str, kind: str, check: Check, field: Field) -> str | None:  # n
 
 
 def _not_json(v: str, kind: str, check: Check, field: Field) -> str | None:  # noqa: ARG001
-    if kind in ("json", "jsonb") or isinstance(field.column.type, Array):
+    if isinstance(field.column.type, Array):
         return None
+    if kind in ("json", "jsonb"):
+        if check.limit is None:
+            return None
+        # `**{n}` counts levels below the root, so a container there is nested n + 1 deep. jsonb cannot hold \\u0000, which json can.
+        text = rf"regexp_replace({v}::text, '(\\\\)|\\u0000', '\1', 'g')" if kind == "json" else f"{v}::text"
+        path = f'strict $.**{{{check.limit} to last}} ? (@.type() == "array" || @.type() == "object")'
+        return f"jsonb_path_exists({text}::jsonb, {literal(path)}::jsonpath)"
     raise Unsupported("the check not_json", "only PostgreSQL 16 and later can test a text for JSON")
 
 

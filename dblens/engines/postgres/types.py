@@ -214,13 +214,18 @@ def spell(type: DataType) -> str:
 
 
 _NUL = Check(kind="nul_character", repair="strip", why="PostgreSQL text cannot hold U+0000")
+_FINITE = Check(kind="infinite_time", repair="block", why="infinite intervals need PostgreSQL 17 or later")
 _INVALID = Check(kind="invalid_text", repair="block", why="PostgreSQL text must be valid UTF-8")
 
 
-def store(column: Column, source: str, *, indexed: bool = False, flavour: str = "") -> Stored:  # noqa: ARG001
+def store(column: Column, source: str, *, indexed: bool = False, flavour: str = "") -> Stored:
     """Decide how PostgreSQL stores a column of the engine `source`. Raises Unsupported when there is no way at all."""
     if source == "postgresql" and column.native:
-        return Stored(type=column.type, native=column.native, form=Form.NATIVE, collation=column.collation)
+        older = flavour.isdigit() and int(flavour) < 17
+        checks = (_FINITE,) if older and isinstance(column.type, Interval) else ()
+        return Stored(
+            type=column.type, native=column.native, form=Form.NATIVE, checks=checks, collation=column.collation
+        )
     return _decide(column, column.type, source, indexed)
 
 

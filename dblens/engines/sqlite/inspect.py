@@ -184,7 +184,7 @@ def inspect(db: Db, version: str, database: str, *, columns_of_ours: bool = Fals
             View(
                 namespace="main",
                 name=name,
-                definition=sqlparse.view_columns_text(sql),
+                definition=sqlparse.view_definition(sql),
                 columns=tuple(_view_column(*row) for row in catalog.columns.get(name, ())),
             )
             for kind, name, _, sql in catalog.objects

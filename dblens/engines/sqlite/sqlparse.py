@@ -285,15 +285,12 @@ def _table_constraint(reader: _Reader, out: Definition) -> None:
         reader.next()
 
 
-def view_columns_text(text: str) -> str:
-    """Return a view's SELECT: what follows AS in its CREATE VIEW."""
-    depth = 0
+def view_definition(text: str) -> str:
+    """Return a view's SELECT, or the whole CREATE VIEW where it names the view's columns, which a SELECT would lose."""
     for token in tokens(text):
         if token.text == "(":
-            depth += 1
-        elif token.text == ")":
-            depth -= 1
-        elif token.word == "as" and depth == 0:
+            return text
+        if token.word == "as":
             return text[token.end :].strip()
     return text
 

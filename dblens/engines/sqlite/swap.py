@@ -30,6 +30,7 @@ class Note(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     previous: str | None = None
     objects: tuple[str, ...] = ()
+    create: str | None = None
     inserted: int = 0
     updated: int = 0
     skipped: int = 0
@@ -243,8 +244,42 @@ def _put_aside(db: Db, run: str, move: Move) -> None:
     for kind, own, _ in kept:
         db.run(f"DROP {kind.upper()} main.{quote(own)}")
     aside = previous(move.live, run)[1]
-    db.run(f"ALTER TABLE main.{quote(name)} RENAME TO {quote(aside)}")
-    remember(db, run, "moved", name, Note(previous=aside, objects=tuple(sql for _, _, sql in kept)))
+    objects = tuple(sql for _, _, sql in kept)
+    try:
+        db.run(f"ALTER TABLE main.{quote(name)} RENAME TO {quote(aside)}")
+    except QueryFailed:
+        # A check or computed column that names its own table cannot be renamed without views being rewritten too: keep the rows.
+        ((_, _, create),) = sources(db, name, kinds=("table",))
+        last = sequence(db, name)
+        image = ", ".join([f"{c} AS {mark}" for c, mark in _rowid(db, name)] + [quote(c) for c in columns(db, name)])
+        db.run(f"CREATE TABLE main.{quote(aside)} AS SELECT {image} FROM main.{quote(name)}")
+        db.run(f"DROP TABLE main.{quote(name)}")
+        remember(db, run, "moved", name, Note(previous=aside, objects=objects, create=create, sequence=last))
+    else:
+        remember(db, run, "moved", name, Note(previous=aside, objects=objects))
+
+
+def _rowid(db: Db, name: str) -> list[tuple[str, str]]:
+    """Return the name of a table's rowid, where there is one to read, and the column that keeps it in an image."""
+    if db.one("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", (name,)):
+        return []
+    taken = {c.lower() for c in columns(db, name)}
+    return [(alias, "_dblens_id0") for alias in ("_rowid_", "rowid", "oid") if alias not in taken][:1]
+
+
+def _put_back(db: Db, name: str, note: Note) -> None:
+    if note.create is None:
+        db.run(f"ALTER TABLE main.{quote(note.previous or '')} RENAME TO {quote(name)}")
+    else:
+        db.run(note.create)
+        kept = [quote(c) for c in columns(db, name)]
+        into = ", ".join([c for c, _ in _rowid(db, name)] + kept)
+        what = ", ".join([mark for _, mark in _rowid(db, name)] + kept)
+        db.run(f"INSERT INTO main.{quote(name)} ({into}) SELECT {what} FROM main.{quote(note.previous or '')}")
+        db.run(f"DROP TABLE main.{quote(note.previous or '')}")
+        set_sequence(db, name, note.sequence)
+    for sql in note.objects:
+        db.run(sql)
 
 
 def _copy_in(db: Db, name: str) -> None:
@@ -304,9 +339,7 @@ def restore(files: Files, record: RunRecord) -> None:
                 db.run(f"DROP TABLE IF EXISTS main.{quote(name)}")
             for name, note in moved.items():
                 if note.previous is not None:
-                    db.run(f"ALTER TABLE main.{quote(note.previous)} RENAME TO {quote(name)}")
-                    for sql in note.objects:
-                        db.run(sql)
+                    _put_back(db, name, note)
                 forget(db, record.id, "moved", name)
 
 

@@ -243,7 +243,9 @@ def store(column: Column, source: str, *, indexed: bool = False, flavour: str = 
         case Json() | Array() | Set():
             note = {Array: "array kept as JSON", Set: "set kept as a JSON array"}.get(type.__class__, "")
             kept = type if isinstance(type, Json) else Json(normalised=False)
-            return Stored(type=kept, native="TEXT", form=Form.JSON, note=note, check_expression="{c} is null or json_valid({c})")
+            return Stored(
+                type=kept, native="TEXT", form=Form.JSON, note=note, check_expression="{c} is null or json_valid({c})"
+            )
         case Enum(values=values):
             return _enum(values, source)
         case Bits():

@@ -44,7 +44,11 @@ def test_indexes(text: str, parts: list[str], where: str | None) -> None:
     ("text", "timing", "events"),
     [
         ("CREATE TRIGGER x AFTER UPDATE OF a ON t BEGIN DELETE FROM u; END", "after", ("update",)),
-        ('CREATE TEMP TRIGGER IF NOT EXISTS "after.delete" INSTEAD OF INSERT ON v BEGIN SELECT 1; END', "instead of", ("insert",)),
+        (
+            'CREATE TEMP TRIGGER IF NOT EXISTS "after.delete" INSTEAD OF INSERT ON v BEGIN SELECT 1; END',
+            "instead of",
+            ("insert",),
+        ),
         ("CREATE TRIGGER main.x DELETE ON t BEGIN SELECT 1; END", "before", ("delete",)),
     ],
 )

@@ -193,6 +193,23 @@ def test_a_reference_to_a_column_that_is_left_out_is_left_out_too() -> None:
     assert ("foreign key", "home.child.fk") in said(made)
 
 
+def test_two_tables_keys_of_one_name() -> None:
+    """PostgreSQL allows it, MySQL does not."""
+    parent = table("parent", column("id", INT), key=("id",))
+    key = ForeignKey(name="fk", columns=("c",), table="parent", referred=("id",))
+    shapes = (
+        parent,
+        table("a", column("c", INT), foreign_keys=(key,)),
+        table("b", column("c", INT), foreign_keys=(key,)),
+    )
+    assert [k.name for m in convert(*shapes) for k in m.target.foreign_keys] == ["fk", "fk"]
+    made = convert(*shapes, target=engine(constraints_per_table=False))
+    names = [k.name for m in made for k in m.target.foreign_keys]
+    assert names[0] == "fk"
+    assert names[1] != "fk"
+    assert any(repr(names[1]) in t for t in made[2].transforms)
+
+
 def test_a_document_store_has_ids_instead_of_keys() -> None:
     made = one(table("t", column("a", INT), "b", key=("a",)), target=engine(documents=True))
     assert [c.path for c in made.target.columns] == [("_id",), ("b",)]

@@ -292,7 +292,7 @@ class _Run:
         return verify_table(
             table.name,
             Side(session=self.reader, table=table.source, fields=fields, where=table.where),
-            Side(session=self.writer, table=table.at(table.staged), fields=target_fields(fields)),
+            Side(session=self.writer, table=table.at(table.staged), fields=target_fields(fields, table.masks)),
             key=table.key,
             masks=table.masks,
             mask_key=self.mask_key,
@@ -322,7 +322,7 @@ class _Run:
                         self.record,
                         table.staged,
                         table.live,
-                        target_fields(table.fields),
+                        target_fields(table.fields, table.masks),
                         table.key,
                         self.plan.options.conflict,
                     )

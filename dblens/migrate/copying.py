@@ -151,7 +151,7 @@ class Copying:
         for table in self.plan.tables:
             if table.mode == "none":
                 continue
-            fields = target_fields(table.fields)
+            fields = target_fields(table.fields, table.masks)
             key = table.target.primary_key.columns if table.target.primary_key else ()
             verdict = verify_table(
                 table.name,

@@ -13,7 +13,8 @@ import msgspec
 from dblens.engines.base import Build, CheckResult, Field, Place, Target
 from dblens.errors import Conflict, DBLensError, InvalidInput, Unsupported
 from dblens.events import Progress, Report, StepDone, StepStarted, silent
-from dblens.migrate.convert import Converted, Converter, Side, align_foreign_keys
+from dblens.migrate.align import align_foreign_keys
+from dblens.migrate.convert import Converted, Converter, Side
 from dblens.migrate.link import Link
 from dblens.migrate.model import Cost, Endpoint, Loss, Notice, Plan, TablePlan, seal
 from dblens.migrate.options import Options, RuleBook, matches

@@ -110,7 +110,7 @@ def _refuse_if_written(session: Target, journal: Journal) -> None:
         before = journal.digests.get(table.name)
         if before is None or table.append:
             continue
-        live = Side(session=session, table=table.at(table.live), fields=target_fields(table.compared))
+        live = Side(session=session, table=table.at(table.live), fields=target_fields(table.compared, table.masks))
         now = side_digest(live, methods[table.name])
         if now != before:
             rows, rows_now = (int(d.partition(":")[0]) for d in (before, now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from dblens.events import Progress, Report, silent
 from dblens.schema.model import Table
 from dblens.schema.types import DataType
 from dblens.transfer.mask import Mask, masker
+from dblens.transfer.pair import form_of
 from dblens.transfer.pipe import Pipe
 from dblens.values.codec import renderer
 
@@ -34,9 +36,18 @@ class TableCopy(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None = None
 
 
-def target_fields(fields: Sequence[Field]) -> tuple[Field, ...]:
-    """Return the fields as the target sees them: its own columns, same forms, nothing to repair."""
-    return tuple(Field(column=f.target or f.column, form=f.form, target=f.target) for f in fields)
+def target_fields(fields: Sequence[Field], masks: Masks = MappingProxyType({})) -> tuple[Field, ...]:
+    """Return the fields as the target sees them: its own columns, same forms, nothing to repair.
+
+    A masked value is a text of its own, whatever form it had in the source.
+    """
+    seen = []
+    for field in fields:
+        column = field.target or field.column
+        changed = column.name in masks and form_of(field.column.type) != form_of(column.type)
+        form = form_of(column.type) if changed else field.form
+        seen.append(Field(column=column, form=form, target=field.target))
+    return tuple(seen)
 
 
 def choose_format(source: Source, target: Target, job: TableCopy) -> Format:
@@ -122,7 +133,5 @@ def copy_range(
 
 def _plain(field: Field) -> Field:
     """Return a field as its masked values arrive: the target column's own form."""
-    from dblens.transfer.pair import form_of
-
     column = field.target or field.column
     return msgspec.structs.replace(field, form=form_of(column.type))

@@ -14,14 +14,14 @@ Codec version 1. A NULL has no text. Every other value is one UTF-8 text, exact 
 | timetz | time followed by its offset as PostgreSQL prints it |
 | timestamp | `YYYY-MM-DD HH:MM:SS[.f]`, fraction without trailing zeros, ` BC` and infinities as in date |
 | timestamptz | the same, in UTC, no offset |
-| interval | `<months> <days> <microseconds>`, three signed integers |
+| interval | `<months> <days> <microseconds>`, three signed integers; `infinity`, `-infinity` (PostgreSQL 17) |
 | uuid | 36 characters, lower case |
-| json | RFC 8259 text: object keys sorted by code point (last duplicate wins), no white space, numbers as in decimal, only `"`, `\` and control characters escaped (`\n`, `\u0000` …) |
+| json | RFC 8259 text: object keys sorted by code point (last duplicate wins), no white space, numbers as in decimal, only `"`, `\` and control characters escaped (`\n`, `\u0000` …); a lone surrogate as `\ud800`; a number that would need more than 20,000 added zeros as `<digits>e<n>` |
 | bits | `0` and `1` |
 | geometry | lower-case hexadecimal of little-endian WKB, preceded by `<srid>:` |
 | document | hybrid Extended JSON of a BSON value (see `dblens.engines.mongodb.extjson`), keys in stored order |
 | native | the engine's own exact text; only between two databases of one engine family |
-| dynamic | SQLite's storage class and value: `i:`int, `r:`float, `t:`text, `b:`bytes |
+| dynamic | SQLite's storage class and value: `i:`int, `r:`float, `t:`text (its raw octets where they are not UTF-8), `b:`bytes |
 | bson | lower-case hexadecimal of the raw BSON document |
 """
 

@@ -1,4 +1,7 @@
-"""The MySQL engine against real servers: MariaDB and MySQL, through both drivers."""
+"""The MySQL engine against real servers: MariaDB and MySQL, through both drivers.
+
+Over 600 lines because two servers and two drivers share its fixtures.
+"""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def _null_key(v: str, kind: str, check: Check, field: Field) -> str | None:  # n
     return f"{v} IS NULL"
 
 
-def _not_json(v: str, kind: str, check: Check, field: Field) -> str | None:  # noqa: ARG001
+def _not_json(v: str, kind: str, check: Check, field: Field) -> str | None:
     if isinstance(field.column.type, Array):
         return None
     if kind in ("json", "jsonb"):

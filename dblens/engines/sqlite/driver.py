@@ -87,10 +87,12 @@ def mapped(path: str, statement: str = "") -> Iterator[None]:
 class Db:
     """A connection. Iterating helpers set how texts are read before every fetch, because readers of both kinds may alternate."""
 
-    def __init__(self, path: str | None, *, mode: str = "rw", immutable: bool = False) -> None:
+    def __init__(
+        self, path: str | None, *, mode: str = "rw", immutable: bool = False, busy_seconds: float = BUSY_SECONDS
+    ) -> None:
         """Open a file (`mode` ro, rw or rwc), or a private database in memory without a path. Raises NotFound, ConnectionFailed."""
         self.path = path or ":memory:"
-        self.raw = self._open(path, mode, immutable)
+        self.raw = self._open(path, mode, immutable, busy_seconds)
         self.raw.isolation_level = None
         functions.register(self.raw)
         with mapped(self.path):
@@ -98,7 +100,7 @@ class Db:
                 self.raw.execute("PRAGMA query_only = ON")
             self.raw.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
-    def _open(self, path: str | None, mode: str, immutable: bool) -> sqlite3.Connection:
+    def _open(self, path: str | None, mode: str, immutable: bool, busy_seconds: float) -> sqlite3.Connection:
         if path is None:
             return sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         if mode != "rwc" and not os.path.exists(path):
@@ -109,7 +111,7 @@ class Db:
             raise PermissionDenied(f"{path} cannot be read", hint="check the rights on the file")
         uri = f"file:{percent(os.path.abspath(path))}?mode={mode}" + ("&immutable=1" if immutable else "")
         with mapped(path):
-            return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False, cached_statements=256)
+            return sqlite3.connect(uri, uri=True, timeout=busy_seconds, check_same_thread=False, cached_statements=256)
 
     def close(self) -> None:
         """Close it; an open transaction is rolled back."""

@@ -387,7 +387,11 @@ class Session:
         path = self._files.partial(run) if self._files is not None else ""
         if not os.path.exists(path):
             return []
-        db = Db(path, mode="ro")
+        try:
+            # Not read-only: a run that was killed left a journal, which the first reader rolls back.
+            db = Db(path, busy_seconds=1.0)
+        except TimedOut:
+            return []  # the run itself is in the middle of a load, and what it committed before cannot be read until it commits again
         try:
             return load.ledger(db, run)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from dblens.engines.base import Block, Chunk, Field, Format
@@ -29,11 +30,14 @@ def fields(*specs: tuple[str, Form]) -> tuple[Field, ...]:
 class Memory:
     """A session on one table. `native_json`: the engine's own JSON text, hashed until somebody asks for `exact`."""
 
-    def __init__(self, rows: Iterable[Row], native_json: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, rows: Iterable[Row], native_json: Callable[[str], str] | None = None, engine: str = "fake"
+    ) -> None:
         self.stored = list(rows)
+        self.engine = SimpleNamespace(name=engine)
         self.native_json = native_json
         self.reads: list[frozenset[int] | None] = []
-        self.exact_reads = 0
+        self.whole_reads = 0
         self.threads: set[int] = set()
 
     def _texts(self, fields: Sequence[Field], exact: bool) -> Iterator[tuple[bytes | None, ...]]:
@@ -61,7 +65,7 @@ class Memory:
         **_more: Any,
     ) -> Iterator[tuple[bytes | None, ...]]:
         self.reads.append(buckets)
-        self.exact_reads += exact
+        self.whole_reads += buckets is None
         hashed = self._texts(fields, exact=False)
         for texts, shown in zip(hashed, self._texts(fields, exact), strict=True):
             if buckets is None or bucket_of(row_digest(texts)) in buckets:

@@ -123,7 +123,7 @@ class Facts(_Value, frozen=True, kw_only=True, omit_defaults=True):
 CheckKind = Literal[
     "nul_character",  # text holds U+0000
     "invalid_text",  # text is not valid in its declared encoding
-    "nonfinite",  # NaN or an infinity, in a float or a decimal
+    "nonfinite",  # NaN or an infinity, in a float or a decimal; with `low` and `high` at the infinities, NaN only
     "negative_zero",  # float -0.0
     "infinite_time",  # infinity / -infinity as date or timestamp
     "zero_date",  # 0000-00-00 and dates with zero month or day

@@ -134,6 +134,18 @@ class Converter:
             options=table.options if self.same else {},
             kind=table.kind if self.twin and table.kind in ("collection", "capped", "timeseries") else "table",
         )
+        if target.primary_key and not self.twin:
+            key = target.primary_key.columns  # what every target but SQLite makes of it anyway
+            target = msgspec.structs.replace(
+                target,
+                columns=tuple(
+                    msgspec.structs.replace(c, nullable=False) if c.name in key else c for c in target.columns
+                ),
+            )
+            keyed_columns = {c.name: c for c in target.columns}
+            out.fields = [
+                msgspec.structs.replace(f, target=keyed_columns[f.target.name]) if f.target else f for f in out.fields
+            ]
         if self.target.engine.facts.documents and not self.same:
             target = as_documents(target)
             by_name = {c.name: c for c in target.columns}
@@ -225,7 +237,7 @@ class Converter:
             out.transforms.append(f"{label}: type {override} by rule")
         elif stored.note:
             out.transforms.append(f"{label}: {column.native} -> {stored.native}; {stored.note}")
-        if existing is not None:
+        if existing is not None and not (self.target.engine.facts.documents and not self.same):
             live = next((c for c in existing.columns if c.name == given), None)
             if live is None:
                 raise InvalidInput(

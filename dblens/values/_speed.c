@@ -780,11 +780,14 @@ static PyObject *sha_ni(PyObject *Py_UNUSED(module), PyObject *args)
     return PyBool_FromLong(blocks != blocks_portable);
 }
 
+#include "_doubt.h"
 static PyMethodDef methods[] = {
     {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, table, mysql) -> bytes"},
     {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, table, lanes) -> int"},
     {"digest_lines", digest_lines, METH_VARARGS, "digest_lines(lines, lanes) -> int"},
     {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds, table) -> list"},
+    {"doubt", doubt, METH_O, "doubt(kinds) -> function"},
+    {"doubtful", doubtful, METH_VARARGS, "doubtful(rows, kinds) -> list of positions"},
     {"sha_ni", sha_ni, METH_VARARGS, "sha_ni([wanted]) -> bool: switch and tell whether the processor's SHA is used"},
     {NULL, NULL, 0, NULL}};
 

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 import dblens
 from dblens.errors import DBLensError
 from dblens.events import Event, Progress, StepStarted
-from dblens.migrate.apply import Outcome
+from dblens.migrate.apply import Outcome, ResumeMode
 from dblens.migrate.link import Link
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options
@@ -91,7 +91,7 @@ def content(url: str, table: str) -> Counter[tuple[str | None, ...]]:
                 for d in found
             ]
     else:
-        rows = run_sql(url, f"select {'id, name, price' if table == 'item' else 'kind, note'} from {table}")  # type: ignore[assignment]
+        rows = run_sql(url, f"select {'id, name, price' if table == 'item' else 'kind, note'} from {table}")
     return Counter(tuple(_text(v) for v in row) for row in rows)
 
 
@@ -131,13 +131,8 @@ def resume(
     made: Plan, source: str, target: str, mode: str, report: Callable[[Event], None] = lambda _: None
 ) -> Outcome:
     """Resume by id."""
-    return dblens.open().migrations.resume(
-        open_link(source),
-        open_link(target),
-        made.id,
-        mode=mode,
-        report=report,  # type: ignore[arg-type]
-    )
+    how: ResumeMode = "relaxed" if mode == "relaxed" else "strict"
+    return dblens.open().migrations.resume(open_link(source), open_link(target), made.id, mode=how, report=report)
 
 
 def states(target: str) -> dict[str, str]:

@@ -118,6 +118,8 @@ def predicate(check: Check, form: Form) -> Predicate:
         case "json_nul":
             return lambda text: JSON_NUL.search(text) is not None
         case "nonfinite":
+            if check.low == "-Infinity" and check.high == "Infinity":
+                return lambda text: text == "NaN"
             if form in _JSON:
                 return lambda text: '"NaN"' in text or 'Infinity"' in text
             return lambda text: text in ("NaN", "Infinity", "-Infinity")

@@ -6,7 +6,7 @@ The plan's predicates are shared by copier and verifier on purpose: both must ag
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal as Number
 
 from dblens.engines.base import Check, CheckResult, Field
@@ -30,6 +30,7 @@ from dblens.schema.types import (
     Timestamp,
     Year,
 )
+from dblens.values import doubt
 from dblens.values.codec import plain_number
 
 SAMPLES = 5
@@ -262,22 +263,29 @@ def answer(
     keys = sql.key_columns(table)
     key_text = [sql.bound_text(table.column(k)) for k in keys]
     questions = _json_questions(flavour)
+    inside = [
+        i
+        for i, (field, check) in enumerate(checks)
+        if conditions[i] is None
+        and isinstance(field.column.type, Json)
+        and check.kind in questions
+        and not field.is_constant
+    ]
+    read: dict[int, tuple[int, list[tuple[str | None, ...]]]] = {}
+    if inside:
+        asked_json = [(subject(checks[i][0]), checks[i][1].kind) for i in inside]
+        tail = f"{''.join(', ' + k for k in key_text)} from {place}{sql.filters(where)}"
+        read = dict(zip(inside, _scan_json(stream, tail, asked_json, questions), strict=True))
     results = []
-    for (field, check), condition in zip(checks, conditions, strict=True):
+    for i, ((field, check), condition) in enumerate(zip(checks, conditions, strict=True)):
         count, samples = 0, []
         if condition is not None and (count := counts[condition]) and keys:
             rows = query(f"select {', '.join(key_text)} from {place}{sql.filters(where, condition)} limit {SAMPLES}")
             samples = [tuple(None if v is None else _text(v) for v in row) for row in rows]
         elif check.kind == "collation_equal" and check.columns:
             count, samples = _equal(query, flavour, table, check, key_text, where)
-        elif (
-            condition is None
-            and isinstance(field.column.type, Json)
-            and check.kind in questions
-            and not field.is_constant
-        ):
-            text = f"select cast({subject(field)} as char){''.join(', ' + k for k in key_text)} from {place}{sql.filters(where)}"
-            count, samples = _scan_json(stream(text), questions[check.kind])
+        elif i in read:
+            count, samples = read[i]
         results.append(CheckResult(check=check, column=field.column.name, count=count, samples=tuple(samples)))
     return results
 
@@ -287,16 +295,27 @@ def _text(value: object) -> str:
 
 
 def _scan_json(
-    batches: Iterator[Sequence[tuple[bytes | None, ...]]], question: Callable[[str], bool]
-) -> tuple[int, list[tuple[str | None, ...]]]:
-    count, samples = 0, list[tuple[str | None, ...]]()
-    for rows in batches:
-        for value, *key in rows:
-            if value is not None and question(value.decode("utf-8")):
-                count += 1
-                if key and len(samples) < SAMPLES:
-                    samples.append(tuple(None if k is None else k.decode("utf-8") for k in key))
-    return count, samples
+    stream: Callable[[str], Iterator[Sequence[tuple[bytes | None, ...]]]],
+    tail: str,
+    asked: Sequence[tuple[str, str]],
+    questions: Mapping[str, Callable[[str], bool]],
+) -> list[tuple[int, list[tuple[str | None, ...]]]]:
+    """Answer questions (expression, check kind) about JSON texts by one stream; only texts in doubt are parsed in Python."""
+    texts = list(dict.fromkeys(e for e, _ in asked))
+    kinds = "".join([doubt.json_kind([kind for e, kind in asked if e == text]) for text in texts])
+    at = [texts.index(e) for e, _ in asked]
+    counts, samples = [0] * len(asked), [list[tuple[str | None, ...]]() for _ in asked]
+    for rows in stream(f"select {', '.join([f'cast({t} as char)' for t in texts])}{tail}"):
+        for position in doubt.doubtful(rows, kinds):
+            row = rows[position]
+            for i, (_, kind) in enumerate(asked):
+                value = row[at[i]]
+                if value is None or not questions[kind](value.decode("utf-8")):
+                    continue
+                counts[i] += 1
+                if len(row) > len(texts) and len(samples[i]) < SAMPLES:
+                    samples[i].append(tuple([None if k is None else k.decode("utf-8") for k in row[len(texts) :]]))
+    return list(zip(counts, samples, strict=True))
 
 
 def _equal(

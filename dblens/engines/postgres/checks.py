@@ -33,11 +33,12 @@ _NEVER = frozenset({"nul_character", "invalid_text", "zero_date", "mixed_storage
 
 
 def _nonfinite(v: str, kind: str, check: Check, field: Field) -> str | None:  # noqa: ARG001
-    if kind in scan.FLOATS:
-        return f"{v} IN ('NaN'::float8, 'Infinity'::float8, '-Infinity'::float8)"
-    if kind == "numeric":
-        return f"{v} IN ('NaN'::numeric, 'Infinity'::numeric, '-Infinity'::numeric)"
-    return None
+    type = "float8" if kind in scan.FLOATS else "numeric" if kind == "numeric" else None
+    if type is None:
+        return None
+    if check.low == "-Infinity" and check.high == "Infinity":
+        return f"{v} = 'NaN'::{type}"
+    return f"{v} IN ('NaN'::{type}, 'Infinity'::{type}, '-Infinity'::{type})"
 
 
 def _negative_zero(v: str, kind: str, check: Check, field: Field) -> str | None:  # noqa: ARG001

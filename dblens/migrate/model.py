@@ -111,7 +111,7 @@ class Cost(_Part, frozen=True, kw_only=True, omit_defaults=True):
     target_free: int | None = None
 
 
-class Plan(_Part, frozen=True, kw_only=True, omit_defaults=True):
+class Plan(_Part, frozen=True, kw_only=True, omit_defaults=False):
     """The whole migration. `hash` covers every other field."""
 
     version: int = PLAN_VERSION
@@ -141,12 +141,15 @@ class Plan(_Part, frozen=True, kw_only=True, omit_defaults=True):
         return sum(t.rows for t in self.tables)
 
 
+def _settled(plan: Plan) -> bytes:
+    """Return a plan as JSON that is the same every time: msgspec leaves defaults out by identity, not by equality, so what was made
+    at run time must have been read back once."""
+    return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(plan), type=Plan), order="deterministic")
+
+
 def plan_hash(plan: Plan) -> str:
     """Return the SHA-256 of a plan without its hash field."""
-    bare = msgspec.json.encode(msgspec.structs.replace(plan, hash=""))
-    # Defaults are left out by identity, not by equality: only what was read back is written the same way every time.
-    settled = msgspec.json.decode(bare, type=Plan)
-    return hashlib.sha256(msgspec.json.encode(settled, order="deterministic")).hexdigest()
+    return hashlib.sha256(_settled(msgspec.structs.replace(plan, hash=""))).hexdigest()
 
 
 def seal(plan: Plan) -> Plan:
@@ -156,7 +159,7 @@ def seal(plan: Plan) -> Plan:
 
 def write(plan: Plan) -> str:
     """Return a plan as JSON text."""
-    return msgspec.json.format(msgspec.json.encode(plan, order="deterministic"), indent=1).decode()
+    return msgspec.json.format(_settled(plan), indent=1).decode()
 
 
 def read(text: str | bytes) -> Plan:
@@ -171,7 +174,8 @@ def read(text: str | bytes) -> Plan:
         raise InvalidInput(
             f"the plan has version {plan.version}, this DBLens knows up to {PLAN_VERSION}", hint="upgrade DBLens"
         )
-    if plan_hash(plan) != plan.hash:
+    # The hash sees values; comparing the documents also sees keys that were added or taken out.
+    if plan_hash(plan) != plan.hash or msgspec.json.decode(text) != msgspec.json.decode(write(plan)):
         raise PlanError(
             "the plan was changed after it was made: its hash does not match",
             hint="plan again with the options you want instead of editing the document",

@@ -214,6 +214,7 @@ static int in_doubt(char kind, PyObject *v)
     const unsigned char *s = (const unsigned char *)data, *e = s + n;
     switch (kind) {
     case 't': return !clean_text(s, e);
+    case '0': return n != 1 || *s != '0';
     case 'd': return n != 10 || !plain_date(s);
     case 'k': return plain_clock(s, e) != e;
     case 's':

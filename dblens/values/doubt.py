@@ -8,6 +8,7 @@ is given as octets, anything else is in doubt.
 |---|---|
 | t | UTF-8 without U+0000 |
 | d, s, z, k | a date, timestamp, timestamp with offset, time of day in ISO form: years 0001 to 9999, days that exist, at most 6 decimals |
+| 0 | the text `0`: what a server's own condition answers for a row without a finding |
 | u | a UUID in lower case with hyphens |
 | `json(…)` | JSON of RFC 8259 about which none of the questions has to be asked |
 """
@@ -115,6 +116,8 @@ def _in_doubt(kind: str, value: object) -> bool:
         return True
     if kind == "t":
         return not _is_text(value)
+    if kind == "0":
+        return value != b"0"
     if kind in _SHAPES:
         return not _is_shape(kind, value)
     return bool(json_doubts(value) & (ord(kind) & _ALL)) if "@" < kind < "`" else True

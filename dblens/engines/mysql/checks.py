@@ -6,6 +6,7 @@ The plan's predicates are shared by copier and verifier on purpose: both must ag
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal as Number
 
@@ -165,7 +166,9 @@ def predicate(field: Field, check: Check) -> str | None:
             return f"({e} is not null and cast({e} as unsigned) = 0)"
         case "json_nul" if isinstance(type, Json):
             # An odd number of backslashes before u0000: an escaped backslash followed by "u0000" is harmless.
-            return f"(cast({e} as char) regexp {literal('(^|[^' + chr(92) * 2 + '])(' + chr(92) * 4 + ')*' + chr(92) * 2 + 'u0000')})"
+            # The search for octets comes first because it is five times faster than the expression, and nearly always ends the matter.
+            e, odd = f"cast({e} as char)", literal("(^|[^" + chr(92) * 2 + "])(" + chr(92) * 4 + ")*" + chr(92) * 2 + "u0000")
+            return f"(locate(x'7530303030', cast({e} as binary)) > 0 and {e} regexp {odd})"
         case "not_json" if isinstance(type, Json) and check.limit is not None:
             # A scalar counts as one level here, so that values just at the limit pass; the target has the last word on them.
             return f"json_depth({e}) > {check.limit + 1}"
@@ -180,13 +183,16 @@ def _plain(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- JSON, in the client
 
 
+_NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
 class _Pairs(list[tuple[str, object]]):
     """Members of a JSON object in order, duplicates kept."""
 
 
 def _json_questions(flavour: str) -> dict[str, Callable[[str], bool]]:
     """Return the questions about a JSON text that SQL cannot answer. MySQL's own normal form settles two of them."""
-    questions: dict[str, Callable[[str], bool]] = {"document_key": _odd_key}
+    questions: dict[str, Callable[[str], bool]] = {"document_key": _odd_key, "json_nul": _has_nul}
     if flavour == "mariadb":
         questions |= {"not_json": _not_json, "json_number": _odd_number, "json_duplicate_key": _duplicate}
     return questions
@@ -216,6 +222,10 @@ def _not_json(text: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _has_nul(text: str) -> bool:
+    return _NUL_ESCAPE.search(text) is not None
 
 
 def _odd_key(text: str) -> bool:
@@ -254,28 +264,26 @@ def answer(
     """Answer all checks: one scan for what SQL can ask, one stream for questions inside JSON, one query a unique key."""
     place = sql.where_is((table.namespace, table.name))
     conditions = [predicate(field, check) for field, check in checks]
+    questions = _json_questions(flavour)
+    inside = _in_stream(checks, conditions, questions)
+    for i in inside:
+        conditions[i] = None
     asked = [c for c in conditions if c is not None]
-    counts: dict[str, int] = {}
-    if asked:
+    keys = sql.key_columns(table)
+    key_text = [sql.bound_text(table.column(k)) for k in keys]
+    read: dict[int, tuple[int, list[tuple[str | None, ...]]]] = {}
+    if inside:
+        # The stream that brings the texts tells of every row whether one of the conditions holds; a scan follows only if so.
+        flag = f"coalesce({' or '.join(asked)}, 0)" if asked else "0"
+        asked_json = [(subject(checks[i][0]), checks[i][1].kind) for i in inside]
+        tail = f"{''.join(', ' + k for k in key_text)} from {place}{sql.filters(where)}"
+        flagged, found = _scan_json(stream, flag, tail, asked_json, questions)
+        read = dict(zip(inside, found, strict=True))
+    counts = dict.fromkeys(asked, 0)
+    if asked and (not inside or flagged):
         sums = ", ".join(f"sum({c})" for c in asked)
         row = query(f"select {sums} from {place}{sql.filters(where)}")[0]
         counts = {c: int(str(n or 0)) for c, n in zip(asked, row, strict=True)}
-    keys = sql.key_columns(table)
-    key_text = [sql.bound_text(table.column(k)) for k in keys]
-    questions = _json_questions(flavour)
-    inside = [
-        i
-        for i, (field, check) in enumerate(checks)
-        if conditions[i] is None
-        and isinstance(field.column.type, Json)
-        and check.kind in questions
-        and not field.is_constant
-    ]
-    read: dict[int, tuple[int, list[tuple[str | None, ...]]]] = {}
-    if inside:
-        asked_json = [(subject(checks[i][0]), checks[i][1].kind) for i in inside]
-        tail = f"{''.join(', ' + k for k in key_text)} from {place}{sql.filters(where)}"
-        read = dict(zip(inside, _scan_json(stream, tail, asked_json, questions), strict=True))
     results = []
     for i, ((field, check), condition) in enumerate(zip(checks, conditions, strict=True)):
         count, samples = 0, []
@@ -294,28 +302,50 @@ def _text(value: object) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
+def _in_stream(
+    checks: Sequence[tuple[Field, Check]], conditions: Sequence[str | None], questions: Mapping[str, object]
+) -> list[int]:
+    """Return the positions of checks that a stream of JSON texts answers: those that SQL cannot, and json_nul where one is read anyway."""
+    about = [
+        i
+        for i, (field, check) in enumerate(checks)
+        if isinstance(field.column.type, Json) and check.kind in questions and not field.is_constant
+    ]
+    needed = {subject(checks[i][0]) for i in about if conditions[i] is None}
+    return [
+        i
+        for i in about
+        if conditions[i] is None or (checks[i][1].kind == "json_nul" and subject(checks[i][0]) in needed)
+    ]
+
+
 def _scan_json(
     stream: Callable[[str], Iterator[Sequence[tuple[bytes | None, ...]]]],
+    flag: str,
     tail: str,
     asked: Sequence[tuple[str, str]],
     questions: Mapping[str, Callable[[str], bool]],
-) -> list[tuple[int, list[tuple[str | None, ...]]]]:
-    """Answer questions (expression, check kind) about JSON texts by one stream; only texts in doubt are parsed in Python."""
+) -> tuple[bool, list[tuple[int, list[tuple[str | None, ...]]]]]:
+    """Answer questions (expression, check kind) about JSON texts by one stream, and tell whether `flag` was true of any row.
+
+    Only texts in doubt are parsed in Python.
+    """
     texts = list(dict.fromkeys(e for e, _ in asked))
-    kinds = "".join([doubt.json_kind([kind for e, kind in asked if e == text]) for text in texts])
-    at = [texts.index(e) for e, _ in asked]
+    kinds = "0" + "".join([doubt.json_kind([kind for e, kind in asked if e == text]) for text in texts])
+    at, width, flagged = [1 + texts.index(e) for e, _ in asked], 1 + len(texts), False
     counts, samples = [0] * len(asked), [list[tuple[str | None, ...]]() for _ in asked]
-    for rows in stream(f"select {', '.join([f'cast({t} as char)' for t in texts])}{tail}"):
+    for rows in stream(f"select {flag}, {', '.join([f'cast({t} as char)' for t in texts])}{tail}"):
         for position in doubt.doubtful(rows, kinds):
             row = rows[position]
+            flagged = flagged or row[0] != b"0"
             for i, (_, kind) in enumerate(asked):
                 value = row[at[i]]
                 if value is None or not questions[kind](value.decode("utf-8")):
                     continue
                 counts[i] += 1
-                if len(row) > len(texts) and len(samples[i]) < SAMPLES:
-                    samples[i].append(tuple([None if k is None else k.decode("utf-8") for k in row[len(texts) :]]))
-    return list(zip(counts, samples, strict=True))
+                if len(row) > width and len(samples[i]) < SAMPLES:
+                    samples[i].append(tuple([None if k is None else k.decode("utf-8") for k in row[width:]]))
+    return flagged, list(zip(counts, samples, strict=True))
 
 
 def _equal(

@@ -108,9 +108,9 @@ packages() {
 environment() {
     "$venv/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$venv"
     local stamp
-    stamp=$("$venv/bin/python" -VV && sha256sum pyproject.toml && pwd)
+    stamp=$("$venv/bin/python" -VV && sha256sum pyproject.toml requirements-dev.lock && pwd)
     if [[ $(cat "$venv/.dblens-stamp" 2>/dev/null) != "$stamp" ]]; then
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint requirements-dev.lock --editable '.[dev]'
         printf '%s\n' "$stamp" >"$venv/.dblens-stamp"
     fi
 }

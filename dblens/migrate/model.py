@@ -143,7 +143,8 @@ class Plan(_Part, frozen=True, kw_only=True, omit_defaults=False):
 
 def _settled(plan: Plan) -> bytes:
     """Return a plan as JSON that is the same every time: msgspec leaves defaults out by identity, not by equality, so what was made
-    at run time must have been read back once."""
+    at run time must have been read back once.
+    """
     return msgspec.json.encode(msgspec.json.decode(msgspec.json.encode(plan), type=Plan), order="deterministic")
 
 

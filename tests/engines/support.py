@@ -234,12 +234,18 @@ class Staging:
         )
 
     def prints(self, name: str, place: Place | None = None) -> tuple[Fingerprint, Fingerprint]:
-        """Return the fingerprints of the source's table and of its copy."""
+        """Return the fingerprints of the source's table and of its copy; JSON written differently is hashed in canonical form."""
         source, target = self.tables[name]
         place = place or self.staged(name)
         fields = fields_of(self.source, source, target)
         theirs = [Field(column=f.target or f.column, form=f.form, target=f.target) for f in fields]
-        return self.source.fingerprint(source, fields), self.target.fingerprint(self.at(name, place), theirs)
+        left, right = self.source.fingerprint(source, fields), self.target.fingerprint(self.at(name, place), theirs)
+        if left != right and any(f.form == Form.JSON for f in fields):
+            sums = (Accumulator(), Accumulator())
+            sums[0].add_rows(self.source.canonical_rows(source, fields, exact=True))
+            sums[1].add_rows(self.target.canonical_rows(self.at(name, place), theirs, exact=True))
+            left, right = (s.fingerprint() for s in sums)
+        return left, right
 
     def rows(self, name: str, place: Place | None = None) -> int:
         return self.target.count(self.at(name, place or self.staged(name)))

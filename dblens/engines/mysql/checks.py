@@ -167,7 +167,10 @@ def predicate(field: Field, check: Check) -> str | None:
         case "json_nul" if isinstance(type, Json):
             # An odd number of backslashes before u0000: an escaped backslash followed by "u0000" is harmless.
             # The search for octets comes first because it is five times faster than the expression, and nearly always ends the matter.
-            e, odd = f"cast({e} as char)", literal("(^|[^" + chr(92) * 2 + "])(" + chr(92) * 4 + ")*" + chr(92) * 2 + "u0000")
+            e, odd = (
+                f"cast({e} as char)",
+                literal("(^|[^" + chr(92) * 2 + "])(" + chr(92) * 4 + ")*" + chr(92) * 2 + "u0000"),
+            )
             return f"(locate(x'7530303030', cast({e} as binary)) > 0 and {e} regexp {odd})"
         case "not_json" if isinstance(type, Json) and check.limit is not None:
             # A scalar counts as one level here, so that values just at the limit pass; the target has the last word on them.

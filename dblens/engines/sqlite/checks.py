@@ -5,16 +5,19 @@ Copier and verifier share them on purpose: both must agree on *which* values an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from dblens.engines.base import ALL, Check, CheckResult, Field, KeyRange
 from dblens.engines.sqlite.ddl import literal, quote, where_is
 from dblens.engines.sqlite.driver import Db
 from dblens.engines.sqlite.functions import SHAPES
 from dblens.engines.sqlite.keys import key_columns, range_condition
+from dblens.engines.sqlite.prove import Proof, doubtful, inexact, not_text
 from dblens.errors import Unsupported
 from dblens.schema.model import Table
 from dblens.schema.types import Date, Decimal, Float, Timestamp
+from dblens.values import doubt
 from dblens.values.forms import Form
 
 SAMPLES = 5
@@ -40,6 +43,15 @@ _SHAPES: dict[Form, str] = {
     Form.UUID: "uuid",
     Form.JSON: "json",
     Form.BITS: "bits",
+}
+
+_DOUBTS = {
+    "date": "d",
+    "time": "k",
+    "timestamp": "s",
+    "timestamptz": "z",
+    "uuid": "u",
+    "json": doubt.json_kind(["not_json"]),
 }
 
 
@@ -177,17 +189,75 @@ def _not_this_type(e: str, form: Form) -> str | None:
     return f"({e} IS NOT NULL {given}AND dblens_unfit({literal(shape)}, {kind}, {_octets(e)}))"
 
 
-def run(db: Db, table: Table, checks: Sequence[tuple[Field, Check]], where: str | None) -> list[CheckResult]:
-    """Answer all checks by one scan, and fetch sample keys for those that found something."""
+def _settled(field: Field, check: Check, proof: Proof | None) -> bool:
+    """Tell whether a proof of a column answers a check with nothing."""
+    if proof is None or field.expression is not None:
+        return False
+    held, plain, shape = set(proof.classes), _CLASSES.get(field.form, ()), _SHAPES.get(field.form)
+    if check.kind == "mixed_storage":
+        return held <= set(plain or ("text",))
+    if check.kind == "not_this_type":
+        return held <= set(plain) or (shape == proof.shape if shape else held <= set(plain or ("text",)))
+    return check.kind in proof.nothing
+
+
+def _suspect(field: Field, check: Check, condition: str) -> str | tuple[str, str]:
+    """Return what is true of every row that `condition` selects and is cheaper to ask: a condition, or an expression and a kind of doubt."""
+    e = subject(field)
+    if check.kind in ("nul_character", "invalid_text"):
+        return e, "t"
+    if check.kind in doubt.JSON_QUESTIONS:
+        return e, doubt.json_kind([check.kind])
+    shape = _SHAPES.get(field.form, "")
+    if check.kind == "not_this_type" and shape in _DOUBTS and not _CLASSES.get(field.form):
+        # What is no text becomes octets that no shape has.
+        return f"CASE WHEN {not_text(e)} THEN x'' ELSE {e} END", _DOUBTS[shape]
+    if (
+        check.kind == "outside_integers"
+        and check.low
+        and check.high
+        and (check.low + check.high).replace("-", "").isdigit()
+    ):
+        return f"(typeof({e}) <> 'integer' OR {e} NOT BETWEEN {check.low} AND {check.high})"
+    if check.kind == "decimal_overflow":
+        return inexact(e, check.limit, check.scale) or condition
+    if check.kind == "outside_dates" and check.low and check.high:
+        day = f"substr({e}, 1, 10) COLLATE BINARY"
+        inside = f"{day} > {literal(check.low[:10])} AND {day} < {literal(check.high[:10])}"
+        return f"NOT coalesce({e} GLOB '[0-9][0-9][0-9][0-9]-*[^C]' AND {inside}, 0)"
+    return condition
+
+
+def run(
+    db: Db,
+    table: Table,
+    checks: Sequence[tuple[Field, Check]],
+    where: str | None,
+    proofs: Mapping[str, Proof] = MappingProxyType({}),
+) -> list[CheckResult]:
+    """Answer all checks by one scan, and fetch sample keys for those that found something.
+
+    The scan looks exactly only at rows that a cheaper condition suspects. Proofs are of the rows as they are now.
+    """
     place = where_is((table.namespace, table.name))
-    condition = f" WHERE ({where})" if where else ""
-    conditions = [predicate(field, check) if check.kind != "collation_equal" else None for field, check in checks]
-    asked = [i for i, c in enumerate(conditions) if c is not None]
+    conditions = [
+        predicate(field, check)
+        if check.kind != "collation_equal" and not _settled(field, check, proofs.get(field.column.name))
+        else None
+        for field, check in checks
+    ]
     counts = dict.fromkeys(range(len(checks)), 0)
+    asked = [(i, c) for i, c in enumerate(conditions) if c is not None]
     for start in range(0, len(asked), _AT_ONCE):
         part = asked[start : start + _AT_ONCE]
-        sums = ", ".join(f"coalesce(sum({conditions[i]}), 0)" for i in part)
-        counts.update(zip(part, db.rows(f"SELECT {sums} FROM {place}{condition}")[0], strict=True))
+        suspects = [_suspect(*checks[i], c) for i, c in part]
+        cheap = [s for s in suspects if isinstance(s, str)] + doubtful(
+            db, [s for s in suspects if not isinstance(s, str)]
+        )
+        sums = ", ".join([f"coalesce(sum({c}), 0)" for _, c in part])
+        among = f"({' OR '.join(dict.fromkeys(cheap))})" + (f" AND ({where})" if where else "")
+        found = db.rows(f"SELECT {sums} FROM {place} WHERE {among}")[0]
+        counts.update(zip([i for i, _ in part], found, strict=True))
     results = []
     for i, (field, check) in enumerate(checks):
         if check.kind == "collation_equal":

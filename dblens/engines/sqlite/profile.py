@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from dblens.engines.sqlite import prove
 from dblens.engines.sqlite.ddl import literal, quote, where_is
 from dblens.engines.sqlite.driver import Db
 from dblens.engines.sqlite.types import affinity
@@ -45,21 +48,25 @@ class _Facts(msgspec.Struct):
     longest: int | None
 
 
-def profile(db: Db, table: Table, report: Report) -> Table:
-    """Return the table with the types that its rows prove."""
+def profile(db: Db, table: Table, report: Report) -> tuple[Table, dict[str, prove.Proof]]:
+    """Return the table with the types that its rows prove, and what else was proven on the way, by column."""
     report(Progress(task=f"profile {table.namespace}.{table.name}", done=0, total=table.rows_estimate))
-    facts = _scan(db, table)
-    columns = tuple(
-        msgspec.structs.replace(column, type=_proven(db, table, column, seen))
-        for column, seen in zip(table.columns, facts, strict=True)
-    )
-    return msgspec.structs.replace(table, columns=columns)
+    guesses = _guesses(db, table)
+    proofs = prove.prove(db, table, guesses)
+    rest = [(c, g) for c, g in zip(table.columns, guesses, strict=True) if c.name not in proofs]
+    closer = msgspec.structs.replace(table, columns=tuple([c for c, _ in rest]))
+    facts = {c.name: f for c, f in zip(closer.columns, _scan(db, closer, [g for _, g in rest]), strict=True)}
+    columns = [
+        msgspec.structs.replace(
+            c, type=proofs[c.name].type if c.name in proofs else _proven(db, table, c, facts[c.name])
+        )
+        for c in table.columns
+    ]
+    return msgspec.structs.replace(table, columns=tuple(columns)), proofs
 
 
-def _scan(db: Db, table: Table) -> list[_Facts]:
-    """Look at every value. Columns that hold one class throughout, as nearly all do, cost one comparison a value; only the others are
-    looked at class by class, in a second scan.
-    """
+def _guesses(db: Db, table: Table) -> list[str]:
+    """Return the storage class of each column's first value among the first rows, `null` where there is none."""
     place = where_is((table.namespace, table.name))
     names = [quote(c.name) for c in table.columns]
     guesses: list[str] = []
@@ -68,6 +75,15 @@ def _scan(db: Db, table: Table) -> list[_Facts]:
         sample = db.rows(f"SELECT {kinds} FROM {place} LIMIT 50")
         columns = zip(*sample, strict=True) if sample else [("null",)] * len(names[start : start + _AT_ONCE])
         guesses.extend(next((v for v in values if v != "null"), "null") for values in columns)
+    return guesses
+
+
+def _scan(db: Db, table: Table, guesses: Sequence[str]) -> list[_Facts]:
+    """Look at every value. Columns that hold one class throughout, as nearly all do, cost one comparison a value; only the others are
+    looked at class by class, in a second scan.
+    """
+    place = where_is((table.namespace, table.name))
+    names = [quote(c.name) for c in table.columns]
     facts: dict[str, _Facts] = {}
     mixed = []
     for start in range(0, len(names), _AT_ONCE):

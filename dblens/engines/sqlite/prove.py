@@ -35,7 +35,7 @@ from dblens.values import doubt
 _ARGUMENTS = 60
 """Values that one call looks at: SQLite passes at most 127, and the function's name grows with them."""
 _AT_ONCE = 250
-_JSON = ("not_json", "json_duplicate_key", "json_nul", "json_number")
+_JSON = ("not_json", "json_duplicate_key", "json_nul")
 _EXACT_DIGITS = 15
 
 
@@ -60,17 +60,13 @@ class _Term(msgspec.Struct, frozen=True):
 
 def doubtful(db: Db, asked: Sequence[tuple[str, str]]) -> list[str]:
     """Return conditions that together are true of a row in which any of the expressions is in doubt of its kind."""
-    merged: dict[str, str] = {}
-    for expression, kind in asked:
-        before = merged.get(expression, kind)
-        if kind != before and "@" < kind < "`" and "@" < before < "`":
-            kind = chr(ord(kind) | ord(before))
-        elif kind != before:
-            merged[expression + " "] = kind  # a blank more makes it another argument with the same value
-            continue
-        merged[expression] = kind
-    calls = []
-    expressions, kinds = list(merged), "".join(merged.values())
+    merged: dict[tuple[str, bool], str] = {}
+    for expression, kind in dict.fromkeys(asked):
+        about_json = "@" < kind < "`"
+        place = (expression, about_json) if about_json else (f"{expression} {kind}", False)
+        merged[place] = chr(ord(kind) | ord(merged.get(place, "@"))) if about_json else kind
+    expressions = [e if about_json else e.removesuffix(f" {k}") for (e, about_json), k in merged.items()]
+    calls, kinds = [], "".join(merged.values())
     for start in range(0, len(expressions), _ARGUMENTS):
         part, letters = expressions[start : start + _ARGUMENTS], kinds[start : start + _ARGUMENTS]
         name = f"dblens_doubt_{letters.encode().hex()}"

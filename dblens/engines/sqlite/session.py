@@ -41,6 +41,7 @@ from dblens.engines.sqlite import inspect as catalog
 from dblens.engines.sqlite.ddl import quote, where_is
 from dblens.engines.sqlite.driver import Db, mapped
 from dblens.engines.sqlite.files import Files, State
+from dblens.engines.sqlite.prove import Proof
 from dblens.errors import Conflict, InvalidInput, NotFound, PermissionDenied, QueryFailed, TimedOut, Unsupported
 from dblens.events import Report, silent
 from dblens.schema.model import ForeignKey, Schema, Table, TableRef
@@ -89,6 +90,8 @@ class Session:
         self._run: State | None = None
         self._watch: Db | None = None
         self._seen: int | None = None
+        # What profiling proved in this snapshot, with the number of changes that this connection had made by then.
+        self._proven: dict[Place, tuple[int, dict[str, Proof]]] = {}
         # A file that is still to be made comes into being with the first write, so that a run that fails leaves none behind.
         self._missing = False
         if self._files is not None and not os.path.exists(self._files.target):
@@ -255,6 +258,7 @@ class Session:
         if self._watch is not None:
             self._watch.close()
         self._watch = self._seen = None
+        self._proven.clear()
 
     def join(self, snapshot: Snapshot) -> Session:
         if self._watch is None or not self._db.raw.in_transaction:
@@ -271,7 +275,10 @@ class Session:
         return other
 
     def profile(self, table: Table, report: Report = silent) -> Table:
-        return profile.profile(self._db, table, report)
+        profiled, proofs = profile.profile(self._db, table, report)
+        if self._db.raw.in_transaction:
+            self._proven[table.namespace, table.name] = (self._db.raw.total_changes, proofs)
+        return profiled
 
     def count(self, table: Table, *, where: str | None = None) -> int:
         condition = f" WHERE ({where})" if where else ""
@@ -280,7 +287,10 @@ class Session:
     def check(
         self, table: Table, checks_: Sequence[tuple[Field, Check]], *, where: str | None = None
     ) -> list[CheckResult]:
-        return checks.run(self._db, table, checks_, where)
+        changes, proofs = self._proven.get((table.namespace, table.name), (-1, {}))
+        if not self._db.raw.in_transaction or self._db.raw.total_changes != changes:
+            proofs = {}
+        return checks.run(self._db, table, checks_, where, proofs)
 
     def chunks(self, table: Table, rows: int, *, where: str | None = None) -> list[KeyRange]:
         return keys.chunks(self._db, table, rows, where)

@@ -393,17 +393,17 @@ class _Planner:
         )
 
     def _measure(self, plan: TablePlan) -> float | None:
-        """Read the largest table for half a second and return its rows a second, None when it is too small to tell."""
+        """Read the largest table for a fifth of a second and return its rows a second, None when it is too small to be worth it."""
         start, rows = time.monotonic(), 0
         blocks = (
             self.reader.export(plan.source, plan.fields, "rows", where=plan.where) if plan.format != "bson" else None
         )
-        if blocks is None or plan.rows < 20_000:
+        if blocks is None or plan.rows < 200_000:
             return None
         with closing(blocks):
             for block in blocks:
                 rows += block.rows or 0
-                if time.monotonic() - start > 0.5:
+                if time.monotonic() - start > 0.2:
                     break
         return rows / max(time.monotonic() - start, 1e-3)
 

@@ -118,6 +118,8 @@ def predicate(field: Field, check: Check, expression: str | None = None) -> str 
     e = expression or subject(field)
     kind, octets = f"typeof({e})", _octets(e)
     text = f"{kind} = 'text'"
+    # SQLite evaluates both sides of AND, and the driver refuses a call with text that is not UTF-8.
+    plain = f"CASE {kind} WHEN 'text' THEN {octets} ELSE {e} END"
     type = field.column.type
     low, high = literal(check.low), literal(check.high)
     dated = isinstance(type, (Date, Timestamp)) or field.form in (Form.DATE, Form.TIMESTAMP, Form.TIMESTAMPTZ)
@@ -133,9 +135,9 @@ def predicate(field: Field, check: Check, expression: str | None = None) -> str 
             )
             listed = ", ".join(map(literal, words))
             spelled = f"({text} AND lower({e}) IN ({listed}))" if isinstance(type, (Decimal, Float)) else "0"
-            return spelled if len(words) == 1 else f"({spelled} OR ({kind} = 'real' AND abs({e}) = 9e999))"
+            return spelled if len(words) == 1 else f"({spelled} OR ({kind} = 'real' AND {e} IN (9e999, -9e999)))"
         case "negative_zero":
-            return f"({kind} = 'real' AND {e} = 0 AND dblens_negative_zero({e}))"
+            return f"({kind} = 'real' AND {e} = 0 AND dblens_negative_zero(CASE {kind} WHEN 'real' THEN {e} END))"
         case "infinite_time":
             return f"({text} AND rtrim({e}, 'Z') IN ('infinity', '-infinity'))" if dated else None
         case "zero_date":
@@ -145,12 +147,12 @@ def predicate(field: Field, check: Check, expression: str | None = None) -> str 
         case "outside_day":
             return f"({text} AND dblens_outside_day({octets}))"
         case "outside_integers":
-            return f"({kind} IN ('integer', 'real', 'text') AND dblens_outside_integers({e}, {low}, {high}))"
+            return f"({kind} IN ('integer', 'real', 'text') AND dblens_outside_integers({plain}, {low}, {high}))"
         case "not_boolean":
             return f"({e} IS NOT NULL AND NOT ({kind} = 'integer' AND {e} IN (0, 1)))"
         case "decimal_overflow":
             limit, scale = ("NULL" if n is None else str(n) for n in (check.limit, check.scale))
-            return f"({kind} <> 'blob' AND {e} IS NOT NULL AND dblens_decimal_overflow({e}, {limit}, {scale}))"
+            return f"({kind} <> 'blob' AND {e} IS NOT NULL AND dblens_decimal_overflow({plain}, {limit}, {scale}))"
         case "too_long" if check.limit is not None:
             # length() of a text stops at U+0000, so texts that hold one are counted by ourselves.
             hidden = f"({text} AND instr({octets}, x'00') > 0 AND dblens_characters({octets}) > {check.limit})"

@@ -175,7 +175,7 @@ def _fits_scale(db: Db, table: Table, column: Column) -> bool:
     if not isinstance(declared, Decimal) or declared.precision is None:
         return False
     c = quote(column.name)
-    wrong = f"abs({c}) = 9e999 OR dblens_decimal_overflow({c}, {declared.precision}, {declared.scale or 0})"
+    wrong = f"{c} IN (9e999, -9e999) OR dblens_decimal_overflow({c}, {declared.precision}, {declared.scale or 0})"
     return not _any(db, table, f"{c} IS NOT NULL AND ({wrong})")
 
 

@@ -31,7 +31,8 @@ def built() -> tuple[speed.Kit, Any] | str:
     """The C kit from today's source and its module, or why it cannot be built here."""
     folder = ROOT / ".pytest_cache" / "speed"
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"_speed-{hashlib.sha256((ROOT / hatch_build.SOURCE).read_bytes()).hexdigest()[:16]}.so"
+    source = b"".join([p.read_bytes() for p in sorted((ROOT / hatch_build.SOURCE).parent.glob("*.[ch]"))])
+    target = folder / f"_speed-{hashlib.sha256(source).hexdigest()[:16]}.so"
     try:
         if not target.exists():
             hatch_build.build(ROOT / hatch_build.SOURCE, target)

@@ -374,7 +374,8 @@ class _Planner:
 
     def _cost(self, plans: Sequence[TablePlan]) -> Cost:
         rows = sum(p.rows for p in plans)
-        octets = sum(p.source.bytes or p.rows * 100 for p in plans)
+        # Statistics of a fresh table say next to nothing, so a hundred octets a row is the least.
+        octets = sum(max(p.source.bytes or 0, p.rows * 100) for p in plans)
         rate = self._measure(max(plans, key=lambda p: p.rows)) if rows else None
         low, high = (rows / rate, 4 * rows / rate) if rate else (rows / FASTEST, rows / SLOWEST)
         if self.target.engine.facts.documents:

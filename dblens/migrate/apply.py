@@ -20,7 +20,7 @@ from dblens.errors import (
 )
 from dblens.events import Report, StepDone, StepStarted, Warned, silent
 from dblens.migrate.copying import Copying
-from dblens.migrate.journal import Journal, entry, holder, journal_of, now
+from dblens.migrate.journal import Journal, entry, find, holder, journal_of, now
 from dblens.migrate.link import Link
 from dblens.migrate.model import Loss, Notice, Plan, TablePlan, plan_hash
 from dblens.schema.stable import schema_hash
@@ -117,8 +117,6 @@ def resume(
     then every difference to that snapshot is reconciled by key. Both end in the same full verification. Raises NotFound,
     StalePlan when a schema changed, Conflict while another process works on it.
     """
-    from dblens.migrate.journal import find
-
     with ExitStack() as stack:
         writer = stack.enter_context(closing(target.connect()))
         record = find(writer, run)
@@ -184,10 +182,10 @@ class _Run:
 
     # ---- phases
 
-    def go(self) -> Outcome:
+    def go(self, *, relaxed: bool = False) -> Outcome:
         """Run every phase; undo all of it when one fails for a reason that resuming would not mend."""
         try:
-            return self._phases(relaxed=False)
+            return self._phases(relaxed=relaxed)
         except (VerificationFailed, StalePlan, InvalidInput) as error:
             self.report(Warned(f"undoing: {error.message}"))
             self.writer.close_run(self.record)
@@ -195,20 +193,14 @@ class _Run:
 
     def go_on(self, mode: ResumeMode) -> Outcome:
         """Continue a stopped run."""
-        keep = mode == "relaxed" and self.record.state in ("copying", "copied")
-        if not keep:
-            # Also what a crash in the middle of DDL leaves: the staging area is rebuilt from nothing.
-            self.writer.close_run(self.record)
-            self.journal = Journal(plan=self.plan, accepted=self.journal.accepted)
-            fresh = msgspec.structs.replace(self.record, epoch=self.record.epoch + 1)
-            self.record = self.writer.open_run(entry(fresh, self.journal, "copying"))
-            return self.go()
-        try:
-            return self._phases(relaxed=True)
-        except (VerificationFailed, StalePlan, InvalidInput) as error:
-            self.report(Warned(f"undoing: {error.message}"))
-            self.writer.close_run(self.record)
-            raise
+        if mode == "relaxed" and self.record.state in ("copying", "copied"):
+            return self.go(relaxed=True)
+        # Also what a crash in the middle of DDL leaves: the staging area is rebuilt from nothing.
+        self.writer.close_run(self.record)
+        self.journal = Journal(plan=self.plan, accepted=self.journal.accepted)
+        fresh = msgspec.structs.replace(self.record, epoch=self.record.epoch + 1)
+        self.record = self.writer.open_run(entry(fresh, self.journal, "copying"))
+        return self.go()
 
     def _phases(self, *, relaxed: bool) -> Outcome:
         snapshot = self.reader.begin_snapshot()

@@ -66,20 +66,25 @@ class Copying:
         units: list[_Unit] = []
         fresh = False
         for table in sorted(self.plan.tables, key=lambda t: -t.rows):
-            if table.mode == "fast":
-                units.append(_Unit(table, 0, ALL))
-            elif table.mode == "ledger":
-                if table.name not in self.journal.chunks:
-                    fresh = True
-                    self.journal.chunks[table.name] = self.reader.chunks(
-                        table.source, self.plan.options.chunk_rows, where=table.where
-                    )
-                units.extend(_Unit(table, i, keys) for i, keys in enumerate(self.journal.chunks[table.name]))
+            if table.mode == "ledger" and table.name not in self.journal.chunks:
+                fresh = True
+                self.journal.chunks[table.name] = self.reader.chunks(
+                    table.source, self.plan.options.chunk_rows, where=table.where
+                )
+            units.extend(self._units_of(table))
         if fresh:
             # The cut must outlive a crash: chunk numbers in the ledger mean these ranges.
             self.record = entry(self.record, self.journal, "copying")
             self.writer.write_run(self.record)
         return units
+
+    def _units_of(self, table: TablePlan) -> list[_Unit]:
+        match table.mode:
+            case "fast":
+                return [_Unit(table, 0, ALL)]
+            case "ledger":
+                return [_Unit(table, i, keys) for i, keys in enumerate(self.journal.chunks[table.name])]
+        return []
 
     def _copy(self, unit: _Unit, reader: Target, writer: Target) -> None:
         table = unit.table
@@ -177,12 +182,7 @@ class Copying:
     def _again(self, table: TablePlan) -> None:
         self.writer.clear(table.staged)
         self.writer.forget_chunks(self.record.id, table.staged)
-        units = (
-            [_Unit(table, 0, ALL)]
-            if table.mode == "fast"
-            else [_Unit(table, i, k) for i, k in enumerate(self.journal.chunks[table.name])]
-        )
-        for unit in units:
+        for unit in self._units_of(table):
             self._copy(unit, self.reader, self.writer)
 
     def _rows(

@@ -9,7 +9,7 @@ Over 600 lines because a contract is read whole: half of them are docstrings, an
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -17,7 +17,7 @@ from dblens.events import Report, silent
 from dblens.schema.changes import Change
 from dblens.schema.model import Column, ForeignKey, NamedType, Schema, Table, TableRef
 from dblens.schema.types import DataType
-from dblens.values.digest import Fingerprint
+from dblens.values.digest import Accumulator, Fingerprint
 from dblens.values.forms import Form
 
 Place = tuple[str, str]
@@ -407,6 +407,33 @@ class Source(Session, Protocol):
 
         `exact` False: the texts that `fingerprint` hashes. JSON may then be the engine's own normal form. `exact` True: JSON in
         the canonical form, whatever it costs; `buckets` still refer to the texts that `fingerprint` hashes.
+        """
+        ...
+
+
+@runtime_checkable
+class Images(Protocol):
+    """An optional part of a source: rows can be hashed as the engine sends them, which costs less than any text.
+
+    Equal images mean equal rows; unequal ones mean nothing (a NaN may have other bits), then texts decide.
+    """
+
+    def images(self, table: Table, fields: Sequence[Field]) -> tuple[str, ...] | None:
+        """Return each field's binary form. Images of two sessions of one engine compare when these are equal; None: no images."""
+        ...
+
+    def image(
+        self, table: Table, fields: Sequence[Field], *, where: str | None = None, report: Report = silent
+    ) -> Fingerprint:
+        """Digest a table's rows by their images."""
+        ...
+
+    def export_images(
+        self, table: Table, fields: Sequence[Field], fmt: Format, *, where: str | None, sums: Accumulator
+    ) -> Iterator[Block] | None:
+        """Stream the verifier's own reading of the rows as blocks for the copier, adding each row's image to `sums` on the way.
+
+        None where `export` would ask for anything else than the verifier does, to the letter: then both read for themselves.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import Literal
 
@@ -27,6 +28,7 @@ from dblens.schema.stable import schema_hash
 from dblens.transfer.copy import target_fields
 from dblens.transfer.mask import key_id
 from dblens.transfer.verify import Side, TableVerdict, verify_table
+from dblens.values.digest import Fingerprint
 
 ResumeMode = Literal["strict", "relaxed"]
 
@@ -179,6 +181,7 @@ class _Run:
         self.reader, self.writer = reader, writer
         self.record, self.journal = record, journal
         self.mask_key, self.report = mask_key, report
+        self.images: dict[str, Fingerprint] = {}
 
     # ---- phases
 
@@ -214,12 +217,14 @@ class _Run:
             )
             self._timed("copy", lambda: copying.run(snapshot, relaxed=relaxed))
             self.record = copying.record
+            if not relaxed:
+                self.images = copying.images
             self._mark("copied")
             if relaxed:
                 self._timed("reconcile", copying.reconcile)
             self._timed("build", self._build)
             self._mark("built")
-            self._timed("verify", self._verify)
+            self._timed("verify", self._verify_and_analyze)
             self._mark("verified")
         finally:
             self.reader.end_snapshot()
@@ -258,7 +263,29 @@ class _Run:
                 continue
             if self.plan.options.content != "schema" or any(c.identity for c in table.target.columns):
                 self.writer.renumber(table.target, table.staged)
-            self.writer.analyze(table.staged)
+
+    def _analyze(self, writer: Target) -> None:
+        for table in self.plan.tables:
+            if not table.append:
+                writer.analyze(table.staged)
+
+    def _verify_and_analyze(self) -> None:
+        """Gather the staged tables' statistics while they are read for the verdict, by a session of its own where the engine has room."""
+        if not self.writer.engine.facts.parallel_loads:
+            self._analyze(self.writer)
+            self._verify()
+            return
+        with (
+            closing(self.target.connect()) as other,
+            ThreadPoolExecutor(1, thread_name_prefix="dblens-analyze") as pool,
+        ):
+            statistics = pool.submit(self._analyze, other)
+            try:
+                self._verify()
+            except BaseException:
+                other.cancel()
+                raise
+            statistics.result()
 
     def _verify(self) -> None:
         verdicts = []
@@ -288,6 +315,7 @@ class _Run:
             key=table.key,
             masks=table.masks,
             mask_key=self.mask_key,
+            known=self.images.get(table.name),
             report=self.report,
         )
 

@@ -19,6 +19,7 @@ from dblens.migrate.model import Plan, TablePlan
 from dblens.transfer.copy import TableCopy, copy_range, target_fields
 from dblens.transfer.verify import Side, verify_table
 from dblens.values.codec import canonical
+from dblens.values.digest import Accumulator, Fingerprint
 
 
 class _Unit(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ class Copying:
         self.record, self.journal = record, journal
         self.mask_key, self.report = mask_key, report
         self._copied: dict[str, int] = {}
+        self.images: dict[str, Fingerprint] = {}
+        """Digests of source tables, by name, that were read once for both the copier and the verifier."""
         self._lock = threading.Lock()
 
     def run(self, snapshot: Snapshot, *, relaxed: bool) -> None:
@@ -104,6 +107,7 @@ class Copying:
         )
         with self._lock:
             before = self._copied.get(table.name, 0)
+        sums = Accumulator() if table.mode == "fast" and table.compared == table.fields else None
         loaded = copy_range(
             reader,
             writer,
@@ -113,9 +117,12 @@ class Copying:
             keys=unit.keys,
             report=self.report,
             done=before,
+            sums=sums,
         )
         with self._lock:
             self._copied[table.name] = self._copied.get(table.name, 0) + loaded
+            if sums is not None and (found := sums.fingerprint()).total.count:
+                self.images[table.name] = found
 
     def _parallel(self, units: list[_Unit], jobs: int, snapshot: Snapshot) -> None:
         work: queue.SimpleQueue[_Unit] = queue.SimpleQueue()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from dblens.engines.base import ALL, Block, Chunk, Field, Format, KeyRange, Place, Source, Target
+from dblens.engines.base import ALL, Block, Chunk, Field, Format, Images, KeyRange, Place, Source, Target
 from dblens.errors import Unsupported
 from dblens.events import Progress, Report, silent
 from dblens.schema.model import Table
@@ -18,6 +18,7 @@ from dblens.transfer.mask import Mask, masker
 from dblens.transfer.pair import form_of
 from dblens.transfer.pipe import Pipe
 from dblens.values.codec import renderer
+from dblens.values.digest import Accumulator
 
 Masks = Mapping[str, Mask]
 """Masks by the target column's name."""
@@ -95,14 +96,22 @@ def copy_range(
     keys: KeyRange = ALL,
     report: Report = silent,
     done: int = 0,
+    sums: Accumulator | None = None,
 ) -> int:
-    """Copy one key range and write its ledger line in the same transaction; return the rows loaded."""
+    """Copy one key range and write its ledger line in the same transaction; return the rows loaded.
+
+    `sums`, for a whole table: the source's images are added to it where the copier's reading is the verifier's to the letter.
+    """
     chosen = fmt or choose_format(source, target, job)
     count = done
     last = time.monotonic()
     name = f"{job.source.namespace}.{job.source.name}"
 
     def produce() -> Iterable[Block]:
+        if sums is not None and isinstance(source, Images) and not job.masks:
+            images = source.export_images(job.source, job.fields, chosen, where=job.where, sums=sums)
+            if images is not None:
+                return images
         blocks = source.export(job.source, job.fields, chosen, keys=keys, where=job.where)
         return _masked(blocks, job, mask_key) if job.masks else blocks
 

@@ -1,6 +1,6 @@
 """Prove two tables equal, row by row, or name the keys and columns that differ.
 
-Both sides are digested at once by `fingerprint`. Equal sums end it. Otherwise only the rows of differing buckets are read again, on
+Both sides are digested at once by `fingerprint`, or first by their rows' images where the engine has them. Equal sums end it. Otherwise only the rows of differing buckets are read again, on
 both sides, and compared as multisets; what is left unmatched is paired by key. JSON is hashed in each engine's own normal form first;
 when that differs, both sides are read again in the canonical form before anything is called a difference.
 """
@@ -17,7 +17,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from dblens.engines.base import Field, Source
+from dblens.engines.base import Field, Images, Source
+from dblens.errors import Unsupported
 from dblens.events import Progress, Report, silent
 from dblens.schema.model import Table
 from dblens.transfer.mask import Mask, expectation
@@ -28,6 +29,7 @@ from dblens.values.forms import Form
 
 T = TypeVar("T")
 Row = tuple[bytes | None, ...]
+Masks = Sequence[Callable[[bytes | None], bytes | None] | None]
 ROWS_IN_MEMORY = 200_000
 MOST_DIFFERENCES = 1_000
 BATCH = 5_000
@@ -98,9 +100,7 @@ def _both(left: Callable[[], T], right: Callable[[], T]) -> tuple[T, T]:
 class _Reader:
     """Reads one side's canonical rows. JSON in canonical form and masks are made in the client, so digests are then taken here too."""
 
-    def __init__(
-        self, side: Side, exact: bool, masks: Sequence[Callable[[bytes | None], bytes | None] | None] = ()
-    ) -> None:
+    def __init__(self, side: Side, exact: bool, masks: Masks = ()) -> None:
         self.side = side
         self.masks = [(i, m) for i, m in enumerate(masks) if m is not None]
         self.client = exact or bool(self.masks)
@@ -145,11 +145,48 @@ class _Reader:
 
 CANONICAL = "canonical JSON"
 """Method of a verdict whose JSON was compared in canonical form, because the engines write it differently."""
+IMAGE = "binary image"
+"""Method of a verdict whose rows are equal octet by octet as the engine sends them."""
 
 
 def side_digest(side: Side, method: str) -> str:
     """Return one side's digest by the method of an earlier verdict."""
+    if method == IMAGE:
+        return str(_image(side, silent).total)
     return str(_Reader(side, method == CANONICAL).fingerprint(silent, side.table.name).total)
+
+
+def _image(side: Side, report: Report) -> Fingerprint:
+    if not isinstance(side.session, Images):
+        raise Unsupported(f"digesting {side.table.name} by its rows' images", f"{side.session.engine.title} has none")
+    return side.session.image(side.table, side.fields, where=side.where, report=report)
+
+
+def _images(side: Side) -> tuple[str, ...] | None:
+    return side.session.images(side.table, side.fields) if isinstance(side.session, Images) else None
+
+
+def _by_image(
+    source: Side, target: Side, report: Report, known: Fingerprint | None
+) -> tuple[Fingerprint, Fingerprint] | None:
+    """Return equal sums of both sides' images; None where there are none, or where they prove nothing."""
+    if source.session.engine.name != target.session.engine.name:
+        return None
+    binary = _images(source)
+    if binary is None or binary != _images(target):
+        return None
+    if known is not None:
+        ours, theirs = known, _image(target, report)
+    else:
+        ours, theirs = _both(partial(_image, source, report), partial(_image, target, silent))
+    return None if ours.differing(theirs) else (ours, theirs)
+
+
+def _by_text(
+    source: Side, target: Side, exact: bool, masks: Masks, report: Report, name: str
+) -> tuple[Fingerprint, Fingerprint]:
+    left, right = _Reader(source, exact, masks), _Reader(target, exact)
+    return _both(partial(left.fingerprint, report, name), partial(right.fingerprint, silent, name))
 
 
 def verify_table(
@@ -161,9 +198,12 @@ def verify_table(
     masks: dict[str, Mask] | None = None,
     mask_key: bytes | None = None,
     tolerance: Tolerance | None = None,
+    known: Fingerprint | None = None,
     report: Report = silent,
 ) -> TableVerdict:
     """Compare two tables of equally many fields; `key` names the target columns that identify a row.
+
+    `known` is the digest of the source's images when the verifier's reading of them fed the copier too.
 
     Returns a verdict; never raises for a difference.
     """
@@ -172,21 +212,24 @@ def verify_table(
     expected = [
         expectation(masks[c], by_name[c].column.type, mask_key) if masks and c in masks else None for c in columns
     ]
-    json = any(f.form == Form.JSON for f in source.fields)
-    # Engines of different kinds nearly always write JSON differently, so their own texts are not tried first.
-    exact = json and source.session.engine.name != target.session.engine.name
-    while True:
-        left, right = _Reader(source, exact, expected), _Reader(target, exact)
-        ours, theirs = _both(partial(left.fingerprint, report, name), partial(right.fingerprint, silent, name))
-        differing = ours.differing(theirs)
-        if exact or not json or not differing:
-            break
-        exact = True
-    method = CANONICAL if exact else "digest"
+    sums = None if any(expected) else _by_image(source, target, report, known)
+    method, exact = IMAGE, False
+    if sums is None:
+        # Engines of different kinds nearly always write JSON differently, so their own texts are not tried first.
+        json = any(f.form == Form.JSON for f in source.fields)
+        exact = json and source.session.engine.name != target.session.engine.name
+        sums = _by_text(source, target, exact, expected, report, name)
+        if json and not exact and sums[0].differing(sums[1]):
+            exact = True
+            sums = _by_text(source, target, exact, expected, report, name)
+        method = CANONICAL if exact else "digest"
+    ours, theirs = sums
+    differing = ours.differing(theirs)
     report(Progress(task=f"verify {name}", done=ours.total.count, total=ours.total.count))
     found = _Found(columns, key, tolerance or Tolerance(), [f.form for f in target.fields])
     complete = True
     if differing:
+        left, right = _Reader(source, exact, expected), _Reader(target, exact)
         complete = _drill(left, right, differing, max(ours.total.count, theirs.total.count), found)
     return TableVerdict(
         table=name,

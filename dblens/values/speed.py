@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 Dialect = Literal["pgtext", "mytext"]
 Rows = Sequence[Sequence[Any]]
+Lines = Sequence[bytes | memoryview]
 Lanes: TypeAlias = "array[int]"
 """Sums of a fingerprint in place: 4,096 triples of count, first lane, second lane, unsigned 64-bit."""
 
@@ -238,7 +239,7 @@ def _digest_rows(rows: Rows, kinds: bytes, lanes: Lanes) -> int:
     )
 
 
-def _digest_lines(lines: Sequence[bytes], lanes: Lanes) -> int:
+def _digest_lines(lines: Lines, lanes: Lanes) -> int:
     digests = [hashlib.sha256(text).digest() for text in lines]
     for digest in digests:
         at = 3 * ((digest[0] << 4) | (digest[1] >> 4))
@@ -257,7 +258,7 @@ class Kit(NamedTuple):
     name: str
     encode_rows: Callable[[Rows, bytes, Dialect], bytes]
     digest_rows: Callable[[Rows, bytes, Lanes], int]
-    digest_lines: Callable[[Sequence[bytes], Lanes], int]
+    digest_lines: Callable[[Lines, Lanes], int]
     render_rows: Callable[[Rows, bytes], list[tuple[bytes | None, ...]]]
 
 
@@ -309,7 +310,7 @@ def digest_rows(rows: Rows, kinds: bytes, sums: HasLanes) -> int:
     return _kit.digest_rows(rows, kinds, sums.lanes)
 
 
-def digest_lines(lines: Sequence[bytes], sums: HasLanes) -> int:
+def digest_lines(lines: Lines, sums: HasLanes) -> int:
     """Add the digests of row lines to `sums`; return how many."""
     return _kit.digest_lines(lines, sums.lanes)
 

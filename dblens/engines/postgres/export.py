@@ -56,8 +56,7 @@ def export(
         case "rows":
             return _rows(link, fields, tail, what)
         case "pgbinary":
-            columns = ", ".join(scan.value(f) for f in fields)
-            return _binary_blocks(link, f"COPY (SELECT {columns} {tail}) TO STDOUT (FORMAT binary)", what)
+            return _binary_blocks(link, binary_statement(table, fields, keys, where), what)
         case "pgtext":
             columns = ", ".join(_text(f, bytes_as="bytea") for f in fields)
             return _text_blocks(link, f"COPY (SELECT {columns} {tail}) TO STDOUT", what)
@@ -65,6 +64,13 @@ def export(
             columns = ", ".join(_text(f, bytes_as="hex") for f in fields)
             return _text_blocks(link, f"COPY (SELECT {columns} {tail}) TO STDOUT", what, _for_mysql)
     raise Unsupported(f"exporting as {fmt}", "PostgreSQL does not produce it")
+
+
+def binary_statement(table: Table, fields: Sequence[Field], keys: KeyRange, where: str | None) -> str:
+    """Return the statement of a binary copy."""
+    columns = ", ".join(scan.value(f) for f in fields)
+    tail = f"FROM {scan.relation(table)}{scan.conditions(table, keys, where)}"
+    return f"COPY (SELECT {columns} {tail}) TO STDOUT (FORMAT binary)"
 
 
 # ------------------------------------------------------------------------------------------------------------------ values

@@ -169,6 +169,15 @@ class Link:
 
     def copy_out(self, sql: str, what: str) -> Generator[bytes, None, None]:
         """Stream `COPY … TO STDOUT` as blocks of whole rows of at least 256 KiB. Closing early cancels it on the server."""
+        with contextlib.closing(self.copy_rows(sql, what)) as lists:
+            for rows in lists:
+                yield b"".join(rows)
+
+    def copy_rows(self, sql: str, what: str) -> Generator[list[memoryview], None, None]:
+        """Stream `COPY … TO STDOUT` as the server's messages, one a row, in lists of at least 256 KiB. Closing early cancels it.
+
+        In binary the first message begins with the header of 19 octets, the last one is the trailer of 2.
+        """
         savepoint = self.in_transaction
         with self._mapped(what):
             self.own_path()
@@ -178,7 +187,7 @@ class Link:
         done = False
         try:
             self._start_copy(sql, pq.ExecStatus.COPY_OUT, what)
-            yield from self._out_blocks(what)
+            yield from self._out_rows(what)
             self._finish(what)
             done = True
         finally:
@@ -203,10 +212,10 @@ class Link:
         message = self.db.pgconn.get_error_message("utf-8").strip() or "unexpected answer of the server"
         return ConnectionFailed(f"the connection broke during {what}: {message}", hint="check server and network")
 
-    def _out_blocks(self, what: str) -> Iterator[bytes]:
+    def _out_rows(self, what: str) -> Iterator[list[memoryview]]:
         pgconn = self.db.pgconn
         get = pgconn.get_copy_data
-        parts: list[Any] = []
+        parts: list[memoryview] = []
         size = 0
         while True:
             # Asynchronous on purpose: the blocking call would wait for the network holding the interpreter's lock.
@@ -215,7 +224,7 @@ class Link:
                 parts.append(data)
                 size += octets
                 if size >= BLOCK:
-                    yield b"".join(parts)
+                    yield parts
                     parts, size = [], 0
             elif octets == 0:
                 self._wait(read=True)
@@ -225,7 +234,7 @@ class Link:
                     raise self.failed(error, what) from error
             else:
                 if parts:
-                    yield b"".join(parts)
+                    yield parts
                 return
 
     def _wait(self, *, read: bool, write: bool = False) -> None:

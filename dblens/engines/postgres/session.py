@@ -30,7 +30,7 @@ from dblens.engines.base import (
     Support,
     Url,
 )
-from dblens.engines.postgres import canonical, chunks, export, load, merge, numbers, rights, runs, scan, swap
+from dblens.engines.postgres import canonical, chunks, export, image, load, merge, numbers, rights, runs, scan, swap
 from dblens.engines.postgres import checks as checking
 from dblens.engines.postgres.ddl import at, quote
 from dblens.engines.postgres.inspect import inspect, list_tables, namespaces
@@ -38,7 +38,7 @@ from dblens.engines.postgres.link import Link
 from dblens.errors import InvalidInput, NotFound, Unsupported
 from dblens.events import Report, silent
 from dblens.schema.model import ForeignKey, Schema, Table, TableRef
-from dblens.values.digest import Fingerprint
+from dblens.values.digest import Accumulator, Fingerprint
 
 
 class PostgresSession:
@@ -211,6 +211,23 @@ class PostgresSession:
         report: Report = silent,
     ) -> Fingerprint:
         return canonical.fingerprint(self._link, table, fields, keys, where, report)
+
+    def images(self, table: Table, fields: Sequence[Field]) -> tuple[str, ...] | None:  # noqa: ARG002
+        return image.forms(fields)
+
+    def image(
+        self, table: Table, fields: Sequence[Field], *, where: str | None = None, report: Report = silent
+    ) -> Fingerprint:
+        return image.fingerprint(self._link, table, fields, where, report)
+
+    def export_images(
+        self, table: Table, fields: Sequence[Field], fmt: Format, *, where: str | None, sums: Accumulator
+    ) -> Generator[Block, None, None] | None:
+        if fmt != "pgbinary" or image.forms(fields) is None:
+            return None
+        if export.binary_statement(table, fields, ALL, where) != image.statement(table, fields, where):
+            return None
+        return image.blocks(self._link, table, fields, where, sums)
 
     def canonical_rows(
         self,

@@ -151,10 +151,10 @@ CheckKind = Literal[
     "unknown",
 ]
 
-Repair = Literal["none", "null", "strip", "truncate", "round", "text", "block"]
+Repair = Literal["none", "null", "strip", "truncate", "round", "text", "drop", "block"]
 """What happens to the values of an accepted loss. none: stored as they are, only meaning is lost. null: NULL instead. strip: the
 offending characters removed. truncate: finer digits dropped (towards negative infinity for instants). round: half to even.
-text: its text instead. block: cannot be accepted."""
+text: its text instead. drop: the rows stay behind. block: cannot be accepted."""
 
 
 class Check(_Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -386,10 +386,11 @@ class Source(Session, Protocol):
         *,
         keys: KeyRange = ALL,
         where: str | None = None,
+        exact: bool = False,
         report: Report = silent,
     ) -> Fingerprint:
         """Digest a table's fields as `values.digest` defines, by the fastest exact way (in the server, or streamed to the client).
-        Shares no conversion code with `export`.
+        Shares no conversion code with `export`. `exact`: JSON in the canonical form, else the engine's own normal form will do.
         """
         ...
 
@@ -434,6 +435,30 @@ class Images(Protocol):
         """Stream the verifier's own reading of the rows as blocks for the copier, adding each row's image to `sums` on the way.
 
         None where `export` would ask for anything else than the verifier does, to the letter: then both read for themselves.
+        """
+        ...
+
+
+ARRAY = "dblens.array"
+"""Option of a table whose rows are the elements of an array within documents: the array's path as a JSON list of keys.
+
+Each row reads as a document of its own, `{_id: that of the document, idx: position from 0, item: the element}`; column paths refer to it.
+"""
+ARRAY_OF = "dblens.array.of"
+"""Option of such a table: the collection that holds the documents; without it the collection is called like the table."""
+ARRAY_NOTE = "dblens.array.note"
+"""Option of such a table once profiled: what a person should know of documents that have no array there."""
+
+
+@runtime_checkable
+class Arrays(Protocol):
+    """An optional part of a source of documents: an array within a collection's documents read as a table of its own."""
+
+    def array_table(self, collection: Table, path: tuple[str, ...], name: str) -> Table:
+        """Return the table of an array's elements, called `name`; all of `Source` takes it once `profile` has proven its columns.
+
+        Its key is the document's `_id` and `idx`, and it refers to the collection. Raises Unsupported for collections without a unique `_id`.
+        `profile` raises InvalidInput when no document has an array at the path, or when the path leads through another array.
         """
         ...
 
@@ -628,6 +653,41 @@ class Target(Source, Protocol):
 
     def free_bytes(self) -> int | None:
         """Return the free disk space where the target stores data, None when it cannot be known."""
+        ...
+
+
+class Embedding(_Value, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the rows of a child table go: into the array `field` of the documents made of the table `parent` (namespace.table).
+
+    `link` names the child's target columns that refer to the document, in the order of its `_id`; they are not repeated within elements.
+    `order` names those that order an array. `waiting` is where the rows lie until they are put into the documents.
+    """
+
+    parent: str
+    field: str
+    link: tuple[str, ...]
+    order: tuple[str, ...]
+    waiting: Place
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """An optional part of a target of documents: rows of a child table become an array of their parent's documents."""
+
+    def embed(
+        self,
+        place: Place,
+        fields: Sequence[Field],
+        fmt: Format,
+        blocks: Iterable[Block],
+        chunk: Chunk,
+        embedding: Embedding,
+    ) -> int:
+        """Put rows into an array of the staged documents at `place`, each array in the order of the embedding; return the rows.
+
+        Documents without rows get an empty array; what an earlier call left is replaced. Raises QueryFailed for a row without a document
+        and for a document that outgrows the engine's limit, naming its key.
+        """
         ...
 
 

@@ -141,7 +141,7 @@ static int put_repr(Buf *b, double x, int canonical)
     if (x - x != 0) return ASK; /* NaN and infinities */
     int done = put_short(b, x, !canonical);
     if (done != ASK) return done;
-    if (canonical && x == 0) return ASK;
+    if (canonical && x == 0) return 1 / x < 0 ? put(b, "-0", 2) : put1(b, '0');
     char *text = PyOS_double_to_string(x, 'r', 0, canonical ? 0 : Py_DTSF_ADD_DOT_0, NULL);
     if (!text) return FAILED;
     done = canonical ? put_plain(b, text, (Py_ssize_t)strlen(text)) : put(b, text, (Py_ssize_t)strlen(text));
@@ -180,6 +180,26 @@ static int put_escaped(Buf *b, const char *s, Py_ssize_t n, int mysql)
     return DONE;
 }
 
+/* `YYYY-MM-DD[ T]HH:MM:SS[.f]`, by its shape only. */
+static int is_moment(const char *s, Py_ssize_t n)
+{
+    static const char shape[] = "0000-00-00 00:00:00";
+    if (n < 19 || n == 20) return 0;
+    for (int i = 0; i < 19; i++)
+        if (shape[i] == '0' ? !digit(s[i]) : s[i] != shape[i] && (i != 10 || s[i] != 'T')) return 0;
+    for (Py_ssize_t i = 19; i < n; i++) if (i == 19 ? s[i] != '.' : !digit(s[i])) return 0;
+    return 1;
+}
+
+static int load_moment(Buf *b, const char *s, Py_ssize_t n, int zone)
+{
+    if (zone && n && s[n - 1] == 'Z') n--;
+    if (!is_moment(s, n)) return ASK;
+    if (put(b, s, n) < 0) return FAILED;
+    b->data[b->size - n + 10] = ' ';
+    return DONE;
+}
+
 /* Octets of a str (UTF-8) or bytes object: 0 found, -1 exception (lone surrogate), 1 neither. */
 static int view(PyObject *v, const char **s, Py_ssize_t *n)
 {
@@ -188,11 +208,20 @@ static int view(PyObject *v, const char **s, Py_ssize_t *n)
     return ASK;
 }
 
+/* A capital kind is the small one that takes no octets. */
+static int no_octets(char *kind)
+{
+    if (*kind < 'A' || *kind > 'Z') return 0;
+    *kind = (char)(*kind + 32);
+    return 1;
+}
+
 static int encode_value(Buf *b, char kind, PyObject *v, int mysql)
 {
     const char *s;
     Py_ssize_t n;
     int found;
+    if (no_octets(&kind) && PyBytes_Check(v)) return ASK;
     switch (kind) {
     case 'i': return PyLong_Check(v) ? put_int(b, v) : ASK;
     case 'f': return PyFloat_Check(v) ? put_repr(b, PyFloat_AsDouble(v), 0) : ASK;
@@ -207,6 +236,10 @@ static int encode_value(Buf *b, char kind, PyObject *v, int mysql)
     case 'n':
         if (PyLong_Check(v)) return put_int(b, v);
         if (PyFloat_Check(v)) return put_repr(b, PyFloat_AsDouble(v), 0);
+        break;
+    case 'w':
+    case 'z': return (found = view(v, &s, &n)) ? found : load_moment(b, s, n, kind == 'z');
+    default: return ASK;
     }
     return (found = view(v, &s, &n)) ? found : put_escaped(b, s, n, mysql);
 }
@@ -442,11 +475,31 @@ static int clock_text(Buf *b, const char *p, const char *end, int last)
     return put(b, p, end - p);
 }
 
+static int is_date(const char *s)
+{
+    if (s[4] != '-' || s[7] != '-') return 0;
+    for (int i = 0; i < 10; i++) if (i != 4 && i != 7 && !digit(s[i])) return 0;
+    return (s[5] - '0') * 10 + s[6] - '0' <= 12 && (s[8] - '0') * 10 + s[9] - '0' <= 31;
+}
+
+static int put_date(Buf *b, const char *s, Py_ssize_t n)
+{
+    return n == 10 && is_date(s) ? put(b, s, n) : ASK;
+}
+
+static int put_uuid(Buf *b, const char *s, Py_ssize_t n)
+{
+    if (n != 36) return ASK;
+    for (int i = 0; i < 36; i++) {
+        int dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (dash ? s[i] != '-' : !digit(s[i]) && (s[i] < 'a' || s[i] > 'f')) return ASK;
+    }
+    return put(b, s, n);
+}
+
 static int put_timestamp(Buf *b, const char *s, Py_ssize_t n)
 {
-    if (n < 19 || s[4] != '-' || s[7] != '-' || (s[10] != ' ' && s[10] != 'T')) return ASK;
-    for (int i = 0; i < 10; i++) if (i != 4 && i != 7 && !digit(s[i])) return ASK;
-    if ((s[5] - '0') * 10 + s[6] - '0' > 12 || (s[8] - '0') * 10 + s[9] - '0' > 31) return ASK;
+    if (n < 19 || (s[10] != ' ' && s[10] != 'T') || !is_date(s)) return ASK;
     if (put(b, s, 10) < 0 || put1(b, ' ') < 0) return FAILED;
     return clock_text(b, s + 11, s + n - (s[n - 1] == 'Z'), 23);
 }
@@ -464,6 +517,7 @@ static int canonical_value(Buf *b, char kind, PyObject *v)
     const char *s = NULL;
     Py_ssize_t n = 0;
     int found;
+    if (no_octets(&kind) && PyBytes_Check(v)) return ASK;
     switch (kind) {
     case 'i': return PyLong_Check(v) ? put_int(b, v) : ASK;
     case 'v': return put_flag(b, v);
@@ -482,7 +536,12 @@ static int canonical_value(Buf *b, char kind, PyObject *v)
     case 'b':
         if (!PyBytes_Check(v)) return ASK;
         return PyBytes_AsStringAndSize(v, (char **)&s, &n) < 0 ? FAILED : put_hex(b, s, n);
-    case 'z': return (found = view(v, &s, &n)) ? found : put_timestamp(b, s, n);
+    case 'w':
+    case 'z':
+        if ((found = view(v, &s, &n))) return found;
+        return kind == 'w' && n && s[n - 1] == 'Z' ? ASK : put_timestamp(b, s, n);
+    case 'a': return (found = view(v, &s, &n)) ? found : put_date(b, s, n);
+    case 'u': return (found = view(v, &s, &n)) ? found : put_uuid(b, s, n);
     case 'k': return (found = view(v, &s, &n)) ? found : clock_text(b, s, s + n, 99);
     case 'j': return put_json(b, v);
     case 'y': {
@@ -490,8 +549,102 @@ static int canonical_value(Buf *b, char kind, PyObject *v)
         if (!tag[0]) return ASK;
         return put(b, tag, 2) < 0 ? FAILED : canonical_value(b, tag[0] == 'r' ? 'f' : tag[0] == 't' ? 's' : tag[0], v);
     }
+    default: return ASK;
     }
     return (found = view(v, &s, &n)) ? found : put(b, s, n);
+}
+
+/* --------------------------------------------------------------------------------------- PostgreSQL's binary COPY */
+static int64_t big_endian(const char *s, Py_ssize_t n)
+{
+    uint64_t u = (signed char)s[0] < 0 ? ~0ULL : 0;
+    for (Py_ssize_t i = 0; i < n; i++) u = u << 8 | (unsigned char)s[i];
+    return (int64_t)u;
+}
+
+static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+static char *two(char *o, int64_t n)
+{
+    *o++ = (char)('0' + n / 10);
+    *o++ = (char)('0' + n % 10);
+    return o;
+}
+
+/* The date of a day since 2000-01-01, and a clock when micros >= 0: see binary.py. */
+static int put_moment(Buf *b, int64_t days, int64_t micros)
+{
+    char text[64], *o = text, *at;
+    int64_t z = days + 730425, cycle = floor_div(z, 146097), day = z - cycle * 146097;
+    int64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365, digits, k;
+    day -= 365 * year + year / 4 - year / 100;
+    int64_t month = (5 * day + 2) / 153;
+    day -= (153 * month + 2) / 5;
+    year += 400 * cycle + (month > 9);
+    int before = year < 1;
+    if (before) year = 1 - year;
+    for (digits = 4, k = 10000; year >= k; k *= 10) digits++;
+    for (at = o + digits, k = year; at > o; k /= 10) *--at = (char)('0' + k % 10);
+    o += digits;
+    *o++ = '-';
+    o = two(o, month < 10 ? month + 3 : month - 9);
+    *o++ = '-';
+    o = two(o, day + 1);
+    if (micros >= 0) {
+        int64_t seconds = micros / 1000000;
+        *o++ = ' ';
+        o = two(o, seconds / 3600);
+        *o++ = ':';
+        o = two(o, seconds / 60 % 60);
+        *o++ = ':';
+        o = two(o, seconds % 60);
+        if ((micros %= 1000000)) {
+            *o++ = '.';
+            for (int i = 5; i >= 0; i--, micros /= 10) o[i] = (char)('0' + micros % 10);
+            for (o += 6; o[-1] == '0'; o--) ;
+        }
+    }
+    if (before) { memcpy(o, " BC", 3); o += 3; }
+    return put(b, text, o - text);
+}
+
+static int put_infinity(Buf *b, int64_t n) { return n > 0 ? put(b, "infinity", 8) : put(b, "-infinity", 9); }
+
+static int put_copied(Buf *b, char kind, const char *s, Py_ssize_t n)
+{
+    int64_t i;
+    switch (kind) {
+    case 'r': return put(b, s, n);
+    case 'b': return put_hex(b, s, n);
+    case 'v': return n == 1 && !(s[0] & ~1) ? put1(b, (char)('0' + s[0])) : ASK;
+    case 'i':
+        if (n != 2 && n != 4 && n != 8) return ASK;
+        i = big_endian(s, n);
+        return put_digits(b, i < 0 ? 0ULL - (unsigned long long)i : (unsigned long long)i, i < 0);
+    case 'f': {
+        if (n != 8) return ASK;
+        uint64_t u = (uint64_t)big_endian(s, 8);
+        double x;
+        memcpy(&x, &u, 8);
+        return put_repr(b, x, 1);
+    }
+    case 'a':
+        if (n != 4) return ASK;
+        i = big_endian(s, 4);
+        return i == INT32_MAX || i == INT32_MIN ? put_infinity(b, i) : put_moment(b, i, -1);
+    case 'w':
+        if (n != 8) return ASK;
+        i = big_endian(s, 8);
+        if (i == INT64_MAX || i == INT64_MIN) return put_infinity(b, i);
+        return put_moment(b, floor_div(i, 86400000000LL), i - floor_div(i, 86400000000LL) * 86400000000LL);
+    case 'j': {
+        PyObject *raw = PyBytes_FromStringAndSize(s, n);
+        int done = raw ? put_json(b, raw) : FAILED;
+        Py_XDECREF(raw);
+        return done;
+    }
+    }
+    return ASK;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- SHA-256 */
@@ -599,7 +752,7 @@ static Digest digest(const char *data, Py_ssize_t n)
 enum { TO_PG, TO_MYSQL, CANONICAL };
 
 typedef struct {
-    PyObject *rows, *table; /* a private list, which a callback cannot shorten; kind -> Python's function for one value */
+    PyObject *rows, *singles; /* a private list, which a callback cannot shorten; Python's function for one value, by column */
     Py_ssize_t count, width;
     const char *kinds;
     Buf out;
@@ -631,11 +784,9 @@ static int put_value(Batch *t, Py_ssize_t column, PyObject *v, int way)
     int done = way == CANONICAL ? canonical_value(&t->out, letter, v) : encode_value(&t->out, letter, v, way == TO_MYSQL);
     if (done != ASK) return done;
     t->out.size = start;
-    PyObject *kind = PyLong_FromLong((unsigned char)letter);
-    PyObject *function = kind ? PyDict_GetItemWithError(t->table, kind) : NULL;
+    PyObject *function = PyTuple_GetItem(t->singles, column);
     PyObject *text = function ? PyObject_CallFunctionObjArgs(function, v, NULL) : NULL;
     done = text && PyBytes_AsStringAndSize(text, &s, &n) == 0 ? put(&t->out, s, n) : FAILED;
-    Py_XDECREF(kind);
     Py_XDECREF(text);
     return done;
 }
@@ -645,7 +796,7 @@ static PyObject *encode_rows(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *rows, *result = NULL;
     int mysql, done = DONE;
     Batch t;
-    if (!PyArg_ParseTuple(args, "Oy#O!p", &rows, &t.kinds, &t.width, &PyDict_Type, &t.table, &mysql)) return NULL;
+    if (!PyArg_ParseTuple(args, "Oy#O!p", &rows, &t.kinds, &t.width, &PyTuple_Type, &t.singles, &mysql)) return NULL;
     if (open_batch(&t, rows) < 0) return NULL;
     for (Py_ssize_t r = 0; done == DONE && r < t.count; r++) {
         PyObject *row = batch_row(&t, r);
@@ -666,16 +817,11 @@ static PyObject *encode_rows(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 /* Append `<octets>:<text>`. The length is known only afterwards, so the text moves down to its prefix. */
-static int put_field(Batch *t, Py_ssize_t column, PyObject *v)
+enum { ROOM = 24 };
+
+static void put_length(Buf *b, Py_ssize_t start)
 {
-    enum { ROOM = 24 };
-    Buf *b = &t->out;
-    if (v == Py_None) return put1(b, '-');
-    Py_ssize_t start = b->size;
     char prefix[ROOM], *p = prefix + ROOM;
-    NEED(b, ROOM);
-    b->size += ROOM;
-    if (put_value(t, column, v, CANONICAL) != DONE) return FAILED;
     Py_ssize_t n = b->size - start - ROOM, u = n;
     *--p = ':';
     do { *--p = (char)('0' + u % 10); u /= 10; } while (u);
@@ -683,7 +829,59 @@ static int put_field(Batch *t, Py_ssize_t column, PyObject *v)
     memcpy(b->data + start, p, (size_t)head);
     memmove(b->data + start + head, b->data + start + ROOM, (size_t)n);
     b->size = start + head + n;
+}
+
+static int put_field(Batch *t, Py_ssize_t column, PyObject *v)
+{
+    Buf *b = &t->out;
+    if (v == Py_None) return put1(b, '-');
+    Py_ssize_t start = b->size;
+    NEED(b, ROOM);
+    b->size += ROOM;
+    if (put_value(t, column, v, CANONICAL) != DONE) return FAILED;
+    put_length(b, start);
     return DONE;
+}
+
+static int bad_row(const char *why)
+{
+    PyErr_SetString(PyExc_ValueError, why);
+    return FAILED;
+}
+
+/* A row's message to its line. */
+static int put_message(Batch *t, const char *s, Py_ssize_t n)
+{
+    Buf *b = &t->out;
+    if (n < 2 || big_endian(s, 2) != t->width) return bad_row("a row of another width");
+    const char *end = s + n;
+    s += 2;
+    for (Py_ssize_t c = 0; c < t->width; c++) {
+        if (end - s < 4) return bad_row("a row that ends early");
+        int64_t size = big_endian(s, 4);
+        s += 4;
+        if (size == -1) {
+            if (put1(b, '-') < 0) return FAILED;
+            continue;
+        }
+        if (size < 0 || size > end - s) return bad_row("a row that ends early");
+        Py_ssize_t start = b->size;
+        NEED(b, ROOM);
+        b->size += ROOM;
+        int done = put_copied(b, t->kinds[c], s, (Py_ssize_t)size);
+        if (done == ASK) {
+            b->size = start + ROOM;
+            PyObject *text = PyObject_CallFunction(PyTuple_GetItem(t->singles, c), "y#", s, (Py_ssize_t)size);
+            char *found;
+            Py_ssize_t octets;
+            done = text && PyBytes_AsStringAndSize(text, &found, &octets) == 0 ? put(b, found, octets) : FAILED;
+            Py_XDECREF(text);
+        }
+        if (done != DONE) return FAILED;
+        put_length(b, start);
+        s += size;
+    }
+    return s == end ? DONE : bad_row("a row with more behind its last field");
 }
 
 /* Add digests to the sums, 4,096 triples (count, first lane, second lane) of unsigned 64-bit integers; return how many. */
@@ -708,7 +906,7 @@ static PyObject *digest_rows(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *rows, *lanes, *result = NULL;
     int done = DONE;
     Batch t;
-    if (!PyArg_ParseTuple(args, "Oy#O!O", &rows, &t.kinds, &t.width, &PyDict_Type, &t.table, &lanes)) return NULL;
+    if (!PyArg_ParseTuple(args, "Oy#O!O", &rows, &t.kinds, &t.width, &PyTuple_Type, &t.singles, &lanes)) return NULL;
     if (open_batch(&t, rows) < 0) return NULL;
     Digest *found = malloc((size_t)t.count * sizeof *found + 1);
     if (!found) { PyErr_NoMemory(); done = FAILED; }
@@ -721,6 +919,31 @@ static PyObject *digest_rows(PyObject *Py_UNUSED(module), PyObject *args)
         if (done == DONE) found[r] = digest(t.out.data, t.out.size);
     }
     if (done == DONE) result = add_all(found, t.count, lanes);
+    free(found);
+    free(t.out.data);
+    Py_DECREF(t.rows);
+    return result;
+}
+
+static PyObject *digest_messages(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *messages, *lanes, *result = NULL;
+    Batch t;
+    if (!PyArg_ParseTuple(args, "Oy#O!O", &messages, &t.kinds, &t.width, &PyTuple_Type, &t.singles, &lanes)) return NULL;
+    if (open_batch(&t, messages) < 0) return NULL;
+    Digest *found = malloc((size_t)t.count * sizeof *found + 1);
+    Py_ssize_t i = 0;
+    if (!found) PyErr_NoMemory();
+    for (; found && i < t.count; i++) {
+        Py_buffer row;
+        if (PyObject_GetBuffer(PyList_GetItem(t.rows, i), &row, PyBUF_SIMPLE) < 0) break;
+        t.out.size = 0;
+        int done = put_message(&t, row.buf, row.len);
+        PyBuffer_Release(&row);
+        if (done != DONE) break;
+        found[i] = digest(t.out.data, t.out.size);
+    }
+    if (found && i == t.count) result = add_all(found, t.count, lanes);
     free(found);
     free(t.out.data);
     Py_DECREF(t.rows);
@@ -750,7 +973,7 @@ static PyObject *render_rows(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *rows, *result;
     Batch t;
-    if (!PyArg_ParseTuple(args, "Oy#O!", &rows, &t.kinds, &t.width, &PyDict_Type, &t.table)) return NULL;
+    if (!PyArg_ParseTuple(args, "Oy#O!", &rows, &t.kinds, &t.width, &PyTuple_Type, &t.singles)) return NULL;
     if (open_batch(&t, rows) < 0) return NULL;
     result = PyList_New(t.count);
     for (Py_ssize_t r = 0; result && r < t.count; r++) {
@@ -782,10 +1005,11 @@ static PyObject *sha_ni(PyObject *Py_UNUSED(module), PyObject *args)
 
 #include "_doubt.h"
 static PyMethodDef methods[] = {
-    {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, table, mysql) -> bytes"},
-    {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, table, lanes) -> int"},
+    {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, singles, mysql) -> bytes"},
+    {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, singles, lanes) -> int"},
+    {"digest_messages", digest_messages, METH_VARARGS, "digest_messages(messages, kinds, singles, lanes) -> int"},
     {"digest_lines", digest_lines, METH_VARARGS, "digest_lines(lines, lanes) -> int"},
-    {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds, table) -> list"},
+    {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds, singles) -> list"},
     {"doubt", doubt, METH_O, "doubt(kinds) -> function"},
     {"doubtful", doubtful, METH_VARARGS, "doubtful(rows, kinds) -> list of positions"},
     {"sha_ni", sha_ni, METH_VARARGS, "sha_ni([wanted]) -> bool: switch and tell whether the processor's SHA is used"},

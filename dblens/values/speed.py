@@ -1,7 +1,7 @@
 r"""Whole batches of driver rows to load text, canonical texts and digests: in C where it was built, in Python otherwise.
 
 The Python functions here define the result; `_speed.c` does the same many times faster and calls the function for a single value
-(`_LOADERS`, `_RENDERERS`) for each that is out of the ordinary. `DBLENS_PURE=1` in the environment keeps to Python. A column's kind is one octet of `kinds`; every
+(`_LOADERS`, `_RENDERERS`, or the caller's own `singles`, one a column) for each that is out of the ordinary. `DBLENS_PURE=1` in the environment keeps to Python. A column's kind is one octet of `kinds`; every
 kind takes None (NULL). ValueError for a value that its kind cannot hold, for a row of another width, for an unknown kind; nothing is
 added to the sums then.
 
@@ -15,11 +15,17 @@ added to the sums then.
 | t | str or bytes known to need no escape | as they are | as they are |
 | b | bytes | hex, in pgtext behind `\\x` | hex |
 | n | int, float, str, bytes: a number as the driver has it | digits, `repr`, or escaped text | – |
+| w | str, bytes: a wall clock | `T` as a space | form timestamp |
+| a | str, bytes | – | form date |
+| u | str, bytes | – | form uuid |
+| o | anything that the column's own `singles` function takes | what that returns | what that returns |
 | d | int, float, Decimal, str, bytes | – | form decimal |
-| z | str, bytes | – | form timestamptz (a text without offset stays as it is) |
+| z | str, bytes: a moment in UTC | `T` as a space, `Z` dropped | form timestamptz (a text without offset stays as it is) |
 | k | str, bytes | – | form time |
 | j | str, bytes, int, float | – | form json |
 | y | int, float, str, bytes | – | form dynamic |
+
+A capital letter is the same kind without octets: a str may stand in its column, bytes may not.
 """
 
 from __future__ import annotations
@@ -28,11 +34,13 @@ import hashlib
 import importlib
 import math
 import os
+import re
 import sys
 from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, cast
 
+from dblens.values import binary
 from dblens.values.codec import renderer
 from dblens.values.forms import Form
 
@@ -42,6 +50,8 @@ if TYPE_CHECKING:
 Dialect = Literal["pgtext", "mytext"]
 Rows = Sequence[Sequence[Any]]
 Lines = Sequence[bytes | memoryview]
+Singles: TypeAlias = "tuple[Callable[[Any], bytes], ...]"
+"""By column: what turns a single value into its text, or raises ValueError."""
 Lanes: TypeAlias = "array[int]"
 """Sums of a fingerprint in place: 4,096 triples of count, first lane, second lane, unsigned 64-bit."""
 
@@ -113,6 +123,35 @@ def _clean(value: object) -> bytes:
     return _str(value) if isinstance(value, str) else _raw(value)
 
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?", re.ASCII)
+
+
+def _moment(kind: str, value: object) -> bytes:
+    text = _clean(value).decode()
+    bare = text.removesuffix("Z") if kind == "z" else text
+    if _MOMENT.fullmatch(bare) is None:
+        raise _refuse(kind, value)
+    return bare.replace("T", " ").encode()
+
+
+def _own(value: object) -> bytes:
+    raise _refuse("o", value)
+
+
+def _without_octets(table: dict[int, Callable[[Any], bytes]]) -> dict[int, Callable[[Any], bytes]]:
+    """Add the capital kinds."""
+
+    def strict(kind: int, single: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        def checked(value: object) -> bytes:
+            if isinstance(value, (bytes, bytearray, memoryview)):
+                raise _refuse(chr(kind - 32), value)
+            return single(value)
+
+        return checked
+
+    return table | {kind - 32: strict(kind, single) for kind, single in table.items()}
+
+
 def _hex(value: object) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value).hex().encode()
@@ -152,8 +191,11 @@ def _loaders(
         "t": _clean,
         "b": lambda v: prefix + _hex(v),
         "n": number,
+        "w": lambda v: _moment("w", v),
+        "z": lambda v: _moment("z", v),
+        "o": _own,
     }
-    return {ord(k): f for k, f in table.items()}
+    return _without_octets({ord(k): f for k, f in table.items()})
 
 
 _LOADERS: dict[str, dict[int, Callable[[Any], bytes]]] = {
@@ -178,29 +220,37 @@ def _formed(form: Form) -> Callable[[object], bytes]:
     return lambda value: render(value).encode()
 
 
-_RENDERERS: dict[int, Callable[[Any], bytes]] = {
-    ord("i"): _load_int,
-    ord("f"): _formed(Form.FLOAT),
-    ord("v"): _flag,
-    ord("s"): _str,
-    ord("r"): _raw,
-    ord("t"): _clean,
-    ord("b"): _hex,
-    ord("d"): _formed(Form.DECIMAL),
-    ord("z"): _text_form("z", Form.TIMESTAMPTZ),
-    ord("k"): _text_form("k", Form.TIME),
-    ord("j"): _formed(Form.JSON),
-    ord("y"): _formed(Form.DYNAMIC),
-}
+_RENDERERS: dict[int, Callable[[Any], bytes]] = _without_octets(
+    {
+        ord("i"): _load_int,
+        ord("f"): _formed(Form.FLOAT),
+        ord("v"): _flag,
+        ord("s"): _str,
+        ord("r"): _raw,
+        ord("t"): _clean,
+        ord("b"): _hex,
+        ord("d"): _formed(Form.DECIMAL),
+        ord("z"): _text_form("z", Form.TIMESTAMPTZ),
+        ord("k"): _text_form("k", Form.TIME),
+        ord("j"): _formed(Form.JSON),
+        ord("y"): _formed(Form.DYNAMIC),
+        ord("w"): _text_form("w", Form.TIMESTAMP),
+        ord("a"): _text_form("a", Form.DATE),
+        ord("u"): _text_form("u", Form.UUID),
+        ord("o"): _own,
+    }
+)
 
 # ------------------------------------------------------------------------------------------------------ batches, in Python
 
 
-def _steps(table: dict[int, Callable[[Any], bytes]], kinds: bytes) -> list[Callable[[Any], bytes]]:
+def _singles(table: dict[int, Callable[[Any], bytes]], kinds: bytes, given: Singles | None) -> Singles:
     for kind in kinds:
         if kind not in table:
             raise ValueError(f"unknown kind of column: {kind}")
-    return [table[kind] for kind in kinds]
+    if given is not None and len(given) != len(kinds):
+        raise ValueError(f"{len(given)} functions for {len(kinds)} columns")
+    return tuple([table[kind] for kind in kinds]) if given is None else given
 
 
 def _loaders_of(dialect: Dialect) -> dict[int, Callable[[Any], bytes]]:
@@ -214,8 +264,8 @@ def _check(row: Sequence[Any], width: int) -> None:
         raise ValueError(f"a row of {len(row)} values for {width} columns")
 
 
-def _encode_rows(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
-    steps = _steps(_loaders_of(dialect), kinds)
+def _encode_rows(rows: Rows, kinds: bytes, dialect: Dialect, singles: Singles | None = None) -> bytes:
+    steps = _singles(_loaders_of(dialect), kinds, singles)
     lines = []
     for row in rows:
         _check(row, len(steps))
@@ -223,8 +273,8 @@ def _encode_rows(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
     return b"\n".join([*lines, b""])
 
 
-def _render_rows(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
-    steps = _steps(_RENDERERS, kinds)
+def _render_rows(rows: Rows, kinds: bytes, singles: Singles | None = None) -> list[tuple[bytes | None, ...]]:
+    steps = _singles(_RENDERERS, kinds, singles)
     texts = []
     for row in rows:
         _check(row, len(steps))
@@ -232,8 +282,8 @@ def _render_rows(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
     return texts
 
 
-def _digest_rows(rows: Rows, kinds: bytes, lanes: Lanes) -> int:
-    texts = _render_rows(rows, kinds)
+def _digest_rows(rows: Rows, kinds: bytes, lanes: Lanes, singles: Singles | None = None) -> int:
+    texts = _render_rows(rows, kinds, singles)
     return _digest_lines(
         [b"".join([b"-" if f is None else b"%d:%b" % (len(f), f) for f in row]) for row in texts], lanes
     )
@@ -252,37 +302,63 @@ def _digest_lines(lines: Lines, lanes: Lanes) -> int:
 # ---------------------------------------------------------------------------------------------------------------- the choice
 
 
+class Encode(Protocol):
+    """`encode_rows`."""
+
+    def __call__(self, rows: Rows, kinds: bytes, dialect: Dialect, singles: Singles | None = None, /) -> bytes: ...
+
+
+class Digest(Protocol):
+    """`digest_rows`, with `lanes` in the place of what keeps them."""
+
+    def __call__(self, rows: Rows, kinds: bytes, lanes: Lanes, singles: Singles | None = None, /) -> int: ...
+
+
+class Render(Protocol):
+    """`render_rows`."""
+
+    def __call__(
+        self, rows: Rows, kinds: bytes, singles: Singles | None = None, /
+    ) -> list[tuple[bytes | None, ...]]: ...
+
+
 class Kit(NamedTuple):
-    """One implementation of the four functions; `lanes` in the place of what keeps them."""
+    """One implementation of the functions below; `lanes` in the place of what keeps them."""
 
     name: str
-    encode_rows: Callable[[Rows, bytes, Dialect], bytes]
-    digest_rows: Callable[[Rows, bytes, Lanes], int]
+    encode_rows: Encode
+    digest_rows: Digest
     digest_lines: Callable[[Lines, Lanes], int]
-    render_rows: Callable[[Rows, bytes], list[tuple[bytes | None, ...]]]
+    digest_messages: Callable[[Lines, bytes, Lanes], int]
+    render_rows: Render
 
 
-PYTHON = Kit("python", _encode_rows, _digest_rows, _digest_lines, _render_rows)
+def _digest_messages(messages: Lines, kinds: bytes, lanes: Lanes) -> int:
+    _singles(binary.KINDS, kinds, None)
+    return _digest_lines(binary.lines(messages, kinds), lanes)
+
+
+PYTHON = Kit("python", _encode_rows, _digest_rows, _digest_lines, _digest_messages, _render_rows)
 
 
 def native(module: ModuleType) -> Kit:
     """Return the kit of a built `_speed` module, bound to this module's definitions."""
     c = cast("Any", module)
 
-    def encode(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
-        table = _loaders_of(dialect)
-        _steps(table, kinds)
-        return cast("bytes", c.encode_rows(rows, kinds, table, dialect == "mytext"))
+    def encode(rows: Rows, kinds: bytes, dialect: Dialect, singles: Singles | None = None) -> bytes:
+        steps = _singles(_loaders_of(dialect), kinds, singles)
+        return cast("bytes", c.encode_rows(rows, kinds, steps, dialect == "mytext"))
 
-    def digest(rows: Rows, kinds: bytes, lanes: Lanes) -> int:
-        _steps(_RENDERERS, kinds)
-        return cast("int", c.digest_rows(rows, kinds, _RENDERERS, lanes))
+    def digest(rows: Rows, kinds: bytes, lanes: Lanes, singles: Singles | None = None) -> int:
+        return cast("int", c.digest_rows(rows, kinds, _singles(_RENDERERS, kinds, singles), lanes))
 
-    def render(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
-        _steps(_RENDERERS, kinds)
-        return cast("list[tuple[bytes | None, ...]]", c.render_rows(rows, kinds, _RENDERERS))
+    def render(rows: Rows, kinds: bytes, singles: Singles | None = None) -> list[tuple[bytes | None, ...]]:
+        return cast("list[tuple[bytes | None, ...]]", c.render_rows(rows, kinds, _singles(_RENDERERS, kinds, singles)))
 
-    return Kit("c", encode, digest, c.digest_lines, render)
+    def messages(messages: Lines, kinds: bytes, lanes: Lanes) -> int:
+        return cast("int", c.digest_messages(messages, kinds, _singles(binary.KINDS, kinds, None), lanes))
+
+    return Kit("c", encode, digest, c.digest_lines, messages, render)
 
 
 def _choose() -> Kit:
@@ -300,14 +376,14 @@ implementation = _kit.name
 """`c` or `python`: what this process uses."""
 
 
-def encode_rows(rows: Rows, kinds: bytes, dialect: Dialect) -> bytes:
-    """Return rows as COPY text or LOAD DATA text, each ended by a newline."""
-    return _kit.encode_rows(rows, kinds, dialect)
+def encode_rows(rows: Rows, kinds: bytes, dialect: Dialect, singles: Singles | None = None) -> bytes:
+    """Return rows as COPY text or LOAD DATA text, each ended by a newline. What `singles` return is not escaped again."""
+    return _kit.encode_rows(rows, kinds, dialect, singles)
 
 
-def digest_rows(rows: Rows, kinds: bytes, sums: HasLanes) -> int:
+def digest_rows(rows: Rows, kinds: bytes, sums: HasLanes, singles: Singles | None = None) -> int:
     """Add the digests of rows to `sums`; return how many rows."""
-    return _kit.digest_rows(rows, kinds, sums.lanes)
+    return _kit.digest_rows(rows, kinds, sums.lanes, singles)
 
 
 def digest_lines(lines: Lines, sums: HasLanes) -> int:
@@ -315,6 +391,11 @@ def digest_lines(lines: Lines, sums: HasLanes) -> int:
     return _kit.digest_lines(lines, sums.lanes)
 
 
-def render_rows(rows: Rows, kinds: bytes) -> list[tuple[bytes | None, ...]]:
+def digest_messages(messages: Lines, kinds: bytes, sums: HasLanes) -> int:
+    """Add the digests of rows of binary COPY to `sums`, by the kinds of `values.binary`; return how many rows."""
+    return _kit.digest_messages(messages, kinds, sums.lanes)
+
+
+def render_rows(rows: Rows, kinds: bytes, singles: Singles | None = None) -> list[tuple[bytes | None, ...]]:
     """Return the canonical texts of rows."""
-    return _kit.render_rows(rows, kinds)
+    return _kit.render_rows(rows, kinds, singles)

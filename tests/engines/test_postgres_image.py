@@ -119,3 +119,54 @@ def test_a_migration_reads_the_source_once(pg15: Postgres, monkeypatch: pytest.M
     outcome = apply_plan(make_plan(source, target, Options()), source, target)
     assert [v.method for v in outcome.verdicts] == [IMAGE]
     assert sorted(read) == sorted([source.url.database, target.url.database])
+
+
+ODD = """
+CREATE TABLE odd (id int PRIMARY KEY, s smallint, b bigint, f double precision, r real, n numeric, t timestamp, z timestamptz,
+    d date, o boolean, x bytea, v varchar(20), c char(5), j json, jb jsonb, u uuid, m interval, e text[]);
+INSERT INTO odd VALUES
+ (1, -32768, 9223372036854775807, '-0', 1.1, 1.50, 'infinity', '-infinity', 'infinity', true, '\\x00ff', 'é€😀', 'a', '{"b":1, "a": 1}', '{"b": 1.50}',
+  '12345678-1234-1234-1234-1234567890AB', '1 mon -2 days 3.5 s', '{a,NULL}'),
+ (2, 0, -9223372036854775808, 'NaN', 'Infinity', 'NaN', '4713-01-01 00:00 BC', '2024-03-31 02:30:00.000001+02', '0044-03-15 BC', false, '', '', '',
+  '[1e2]', '"\\u00e4"', '00000000-0000-0000-0000-000000000000', '0', '{}'),
+ (3, 1, 0, 1e23, 3.4e38, 1e-20, '294276-12-31 23:59:59.999999', '294276-12-31 23:59:59.9+00', '5874897-12-31', NULL, NULL, NULL, 'x    ', NULL, NULL,
+  NULL, NULL, NULL),
+ (4, NULL, NULL, 5e-324, -0.0, -0, '2024-02-29 12:00:00.120', '1999-12-31 23:59:59.5-11', '2000-01-01', true, '\\x', 'NULL', NULL, 'null', 'null',
+  NULL, NULL, '{{1,2},{3,4}}'),
+ (5, 2, 3, 12345.678, 0.1, 100, NULL, NULL, NULL, false, '\\x5c', E'a\\tb\\\\', 'ab', '0', '0', NULL, '-1 year', NULL);
+"""
+FORMS = (
+    [Form.INT] * 3
+    + [Form.FLOAT] * 2
+    + [Form.DECIMAL, Form.TIMESTAMP, Form.TIMESTAMPTZ, Form.DATE, Form.INT, Form.BYTES]
+)
+FORMS += [Form.TEXT, Form.TEXT, Form.JSON, Form.JSON, Form.UUID, Form.INTERVAL, Form.JSON]
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_far_and_near_give_one_digest(session: Any, monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """Rendered and hashed in the server, streamed and hashed in the client, or row by row: the same sums."""
+    for statement in ODD.split(";\n"):
+        if statement.strip():
+            session.execute(statement)
+    table: Table = next(t for t in session.inspect().tables if t.name == "odd")
+    link = session._link
+    for column, form in zip(table.columns, FORMS, strict=True):
+        fields = (Field(column=column, form=Form.NATIVE if native else form),)
+        by_rows = Accumulator()
+        by_rows.add_rows(session.canonical_rows(table, fields))
+        for near in (True, False):
+            monkeypatch.setitem(vars(link), "near", near)
+            assert session.fingerprint(table, fields) == by_rows.fingerprint(), (column.name, near)
+        exact = Accumulator()
+        exact.add_rows(session.canonical_rows(table, fields, exact=True))
+        assert session.fingerprint(table, fields, exact=True) == exact.fingerprint(), column.name
+
+
+def test_a_far_server_hashes_by_itself(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert session._link.near, "a server on this machine answers within a millisecond"
+    monkeypatch.setitem(vars(session._link), "near", False)
+    a = side(session, "a")
+    assert session.images(a.table, a.fields) is None
+    monkeypatch.setattr(session._link, "copy_rows", lambda *_: pytest.fail("rows crossed the network"))
+    assert session.fingerprint(a.table, a.fields).total.count == 2000

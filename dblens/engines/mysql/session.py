@@ -354,9 +354,10 @@ class MySQLSession:
         *,
         keys: KeyRange = ALL,
         where: str | None = None,
+        exact: bool = False,
         report: Report = silent,
     ) -> Fingerprint:
-        return canonical.fingerprint(self._stream, table, fields, keys, where, report, self._cheap_rows)
+        return canonical.fingerprint(self._stream, table, fields, keys, where, report, self._cheap_rows, exact)
 
     def canonical_rows(
         self,

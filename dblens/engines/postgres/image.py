@@ -44,25 +44,32 @@ def statement(table: Table, fields: Sequence[Field], where: str | None) -> str:
     return f"COPY (SELECT {columns} FROM {scan.relation(table)}{scan.conditions(table, ALL, where)}) TO STDOUT (FORMAT binary)"
 
 
+def messages(link: Link, sql: str, name: str) -> Generator[tuple[list[memoryview], list[memoryview]], None, None]:
+    """Stream a binary COPY as lists of its rows' messages, without and with header and trailer. Raises EngineError for another stream."""
+    last, begun = b"", False
+    with contextlib.closing(link.copy_rows(sql, f"reading {name}")) as lists:
+        for sent in lists:
+            rows = sent
+            if not begun:
+                if bytes(sent[0][: len(_SIGNATURE)]) != _SIGNATURE:
+                    raise EngineError(f"the server sent no binary COPY for {name}")
+                rows, begun = [sent[0][_HEADER:], *sent[1:]], True
+            last = bytes(rows[-1][:3])
+            yield (rows[:-1] if last == _TRAILER else rows), sent
+    if last != _TRAILER:
+        raise EngineError(f"the reading of {name} ended early", hint="check server and network")
+
+
 def blocks(
     link: Link, table: Table, fields: Sequence[Field], where: str | None, sums: Accumulator
 ) -> Generator[Block, None, None]:
-    """Stream a table as blocks of binary COPY and add its rows to `sums`. Raises EngineError for a stream that is not COPY's."""
-    name = f"{table.namespace}.{table.name}"
-    last, begun = b"", False
-    with contextlib.closing(link.copy_rows(statement(table, fields, where), f"reading {name}")) as lists:
-        for rows in lists:
-            images = rows
-            if not begun:
-                if bytes(rows[0][: len(_SIGNATURE)]) != _SIGNATURE:
-                    raise EngineError(f"the server sent no binary COPY for {name}")
-                images, begun = [rows[0][_HEADER:], *rows[1:]], True
-            last = bytes(images[-1][:3])
-            count = digest_lines(images[:-1] if last == _TRAILER else images, sums)
-            data = b"".join(rows)
+    """Stream a table as blocks of binary COPY and add its rows to `sums`."""
+    sql = statement(table, fields, where)
+    with contextlib.closing(messages(link, sql, f"{table.namespace}.{table.name}")) as lists:
+        for rows, sent in lists:
+            count = digest_lines(rows, sums)
+            data = b"".join(sent)
             yield Block(data=data, size=len(data), rows=count)
-    if last != _TRAILER:
-        raise EngineError(f"the reading of {name} ended early", hint="check server and network")
 
 
 def fingerprint(link: Link, table: Table, fields: Sequence[Field], where: str | None, report: Report) -> Fingerprint:

@@ -30,7 +30,20 @@ from dblens.engines.base import (
     Support,
     Url,
 )
-from dblens.engines.postgres import canonical, chunks, export, image, load, merge, numbers, rights, runs, scan, swap
+from dblens.engines.postgres import (
+    canonical,
+    chunks,
+    export,
+    image,
+    load,
+    merge,
+    numbers,
+    rights,
+    runs,
+    scan,
+    streamed,
+    swap,
+)
 from dblens.engines.postgres import checks as checking
 from dblens.engines.postgres.ddl import at, quote
 from dblens.engines.postgres.inspect import inspect, list_tables, namespaces
@@ -39,6 +52,7 @@ from dblens.errors import InvalidInput, NotFound, Unsupported
 from dblens.events import Report, silent
 from dblens.schema.model import ForeignKey, Schema, Table, TableRef
 from dblens.values.digest import Accumulator, Fingerprint
+from dblens.values.forms import Form
 
 
 class PostgresSession:
@@ -208,12 +222,16 @@ class PostgresSession:
         *,
         keys: KeyRange = ALL,
         where: str | None = None,
+        exact: bool = False,
         report: Report = silent,
     ) -> Fingerprint:
+        exact = exact and any(f.form == Form.JSON for f in fields)
+        if streamed.pays(self._link, exact):
+            return streamed.fingerprint(self._link, table, fields, keys, where, report, exact)
         return canonical.fingerprint(self._link, table, fields, keys, where, report)
 
     def images(self, table: Table, fields: Sequence[Field]) -> tuple[str, ...] | None:  # noqa: ARG002
-        return image.forms(fields)
+        return image.forms(fields) if self._link.near else None
 
     def image(
         self, table: Table, fields: Sequence[Field], *, where: str | None = None, report: Report = silent

@@ -28,6 +28,10 @@ BUSY_SECONDS = 10.0
 _SURROGATES = "surrogateescape"
 
 
+class NotUtf8(InvalidInput):
+    """A text that was read as str holds octets that are not UTF-8."""
+
+
 def translated(error: Exception, path: str, statement: str = "") -> DBLensError:
     """Return the DBLens error for a driver's error."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -68,9 +72,9 @@ def translated(error: Exception, path: str, statement: str = "") -> DBLensError:
     if isinstance(error, OverflowError):
         return InvalidInput(f"a whole number is beyond 64 bits{where}", hint="store it as text")
     if "Could not decode to UTF-8" in str(error):
-        return InvalidInput(
+        return NotUtf8(
             f"{path} holds text that is not UTF-8: {error}",
-            hint="plan with the check invalid_text, or clean the values",
+            hint="clean the value, or map the column to octets by a rule (expression: CAST(col AS BLOB))",
         )
     return QueryFailed(f"{error}{where}")
 

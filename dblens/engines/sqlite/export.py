@@ -1,8 +1,6 @@
 """The copier's reader: stored values to blocks in the target's load format. Shares nothing with `canonical`.
 
-A batch of rows is turned on its side, each column converted or escaped as a whole (one search over all its texts finds out that nothing
-has to be escaped), and lines are put together by one format: 2.5 µs a row of 12 columns. Texts are fetched as bytearray, which keeps
-them apart from blobs.
+Texts are fetched as str, which keeps them apart from blobs; load text is written by `values.speed`.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from dblens.engines.sqlite.driver import Db
 from dblens.engines.sqlite.keys import range_condition
 from dblens.errors import InvalidInput, Unsupported
 from dblens.schema.model import Table
+from dblens.values import speed
 from dblens.values.forms import Form
 
 _MOST_ROWS = 1000
@@ -53,10 +52,8 @@ def export(
     if conditions:
         statement += " WHERE " + " AND ".join(conditions)
     match fmt:
-        case "pgtext":
-            yield from _text_blocks(db, statement, params, [_PgText(f) for f in fields])
-        case "mytext":
-            yield from _text_blocks(db, statement, params, [_MyText(f) for f in fields])
+        case "pgtext" | "mytext":
+            yield from _text_blocks(db, statement, params, fields, fmt)
         case "rows":
             yield from _row_blocks(db, statement, params, fields)
         case _:
@@ -67,7 +64,7 @@ def export(
 
 
 def _refused(field: Field, value: object) -> InvalidInput:
-    shown = bytes(value[:40]) if isinstance(value, (bytes, bytearray)) else value
+    shown = value[:40] if isinstance(value, (bytes, str)) else value
     return InvalidInput(
         f"column {field.column.name!r} holds {shown!r}, which is no {field.form}",
         hint="the data changed since the plan, or a loss was not accepted: plan again",
@@ -106,11 +103,10 @@ def spelled(field: Field, value: Any) -> str:
     """Return any value as the text of its form. Raises InvalidInput."""
     form = field.form
     try:
-        if isinstance(value, (bytearray, str)):
-            text = value.decode() if isinstance(value, bytearray) else value
+        if isinstance(value, str) and form != Form.BYTES:
             if form == Form.TIMESTAMPTZ:
-                return _utc(text)
-            return text.replace("T", " ", 1) if form == Form.TIMESTAMP else text
+                return _utc(value)
+            return value.replace("T", " ", 1) if form == Form.TIMESTAMP else value
         if isinstance(value, int) and form not in (Form.BYTES, Form.DATE, Form.TIMESTAMP, Form.TIMESTAMPTZ, Form.TIME):
             return str(value)
         if isinstance(value, float):
@@ -122,7 +118,7 @@ def spelled(field: Field, value: Any) -> str:
                 return _digits(value)
             if form in (Form.INT, Form.JSON) and value == int(value):
                 return str(int(value))
-    except (UnicodeDecodeError, OverflowError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise _refused(field, value) from error
     raise _refused(field, value)
 
@@ -130,85 +126,43 @@ def spelled(field: Field, value: Any) -> str:
 # ------------------------------------------------------------------------------------------------------------------ text blocks
 
 
-class _PgText:
-    """Converts a column for COPY text: `format` and `feed` give what a row's format string takes."""
+_KINDS = {
+    Form.INT: "i",
+    Form.FLOAT: "f",
+    Form.DECIMAL: "N",
+    Form.BYTES: "b",
+    Form.TIMESTAMP: "W",
+    Form.TIMESTAMPTZ: "Z",
+}
+"""Kinds of `values.speed` that take what a form plainly is, text where none is named; other values are spelled out by `_single`."""
 
-    escapes: tuple[tuple[bytes, bytes], ...] = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
-    hexadecimal = b"\\\\x"
 
-    def __init__(self, field: Field) -> None:
-        self.field = field
+def _single(field: Field, fmt: Format) -> Callable[[Any], bytes]:
+    """Return what writes one value of a field that is out of the ordinary."""
+    # A null character is for the target to refuse, with its own words.
+    escapes = [(b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r")]
+    if fmt == "mytext":
+        escapes.append((b"\0", b"\\0"))
 
-    def feed(self, column: Sequence[Any]) -> tuple[bytes, Sequence[Any]]:
-        """Return the conversion in the row's format and the column as it takes it."""
-        kinds = set(map(type, column))
-        form = self.field.form
-        if kinds == {int} and form in (Form.INT, Form.DECIMAL, Form.TEXT):
-            return b"%d", column
-        if kinds == {float} and form == Form.FLOAT:
-            return b"%a", column
-        holes = _NULL in kinds
-        kinds.discard(_NULL)
-        if kinds == {bytearray} and form not in (Form.BYTES, Form.FLOAT):
-            return b"%b", self._texts(column, holes)
-        if kinds == {bytes} and form == Form.BYTES:
-            prefix = self.hexadecimal
-            return b"%b", [b"\\N" if v is None else prefix + v.hex().encode() for v in column]
-        if kinds == {int} and form in (Form.INT, Form.DECIMAL, Form.TEXT):
-            return b"%b", [b"\\N" if v is None else b"%d" % v for v in column]
-        if kinds == {float} and form == Form.FLOAT:
-            return b"%b", [b"\\N" if v is None else b"%a" % v for v in column]
-        return b"%b", [b"\\N" if v is None else self._single(v) for v in column]
-
-    def _texts(self, column: Sequence[Any], holes: bool) -> Sequence[Any]:
-        if self.field.form in (Form.TIMESTAMPTZ, Form.TIMESTAMP):
-            column = [None if v is None else self._moment(v) for v in column]
-        # 0xFF is in no UTF-8 text, so it keeps values apart while all of them are searched and replaced at once.
-        joined = b"\xff".join([v for v in column if v is not None] if holes else column)
-        if any(plain in joined for plain, _ in self.escapes):
-            for plain, escaped in self.escapes:
-                joined = joined.replace(plain, escaped)
-            values = joined.split(b"\xff")
-            if len(values) != len(column) - (column.count(None) if holes else 0):
-                return [b"\\N" if v is None else bytes(v) for v in column]  # not UTF-8: `_check_text` says where
-            if not holes:
-                column = values
-            else:
-                found = iter(values)
-                column = [None if v is None else next(found) for v in column]
-        return [b"\\N" if v is None else v for v in column] if holes else column
-
-    def _moment(self, value: bytearray) -> bytearray | bytes:
-        if self.field.form == Form.TIMESTAMP:
-            return value.replace(b"T", b" ", 1) if value[10:11] == b"T" else value
-        if value[-1:] == b"Z" and value[10:11] == b" ":
-            return value[:-1]
-        return spelled(self.field, value).encode()
-
-    def _single(self, value: Any) -> bytes:
-        if isinstance(value, bytes) and self.field.form == Form.BYTES:
-            return self.hexadecimal + value.hex().encode()
-        octets = spelled(self.field, value).encode()
-        for plain, escaped in self.escapes:
+    def write(value: Any) -> bytes:
+        octets = spelled(field, value).encode()
+        for plain, escaped in escapes:
             octets = octets.replace(plain, escaped)
         return octets
 
-
-class _MyText(_PgText):
-    """Converts a column for LOAD DATA."""
-
-    escapes = (*_PgText.escapes, (b"\0", b"\\0"))
-    hexadecimal = b""
+    return write
 
 
-def _text_blocks(db: Db, statement: str, params: Sequence[object], columns: Sequence[_PgText]) -> Generator[Block]:
+def _text_blocks(
+    db: Db, statement: str, params: Sequence[object], fields: Sequence[Field], fmt: Format
+) -> Generator[Block]:
+    kinds = "".join(_KINDS.get(f.form, "S") for f in fields).encode()
+    singles = tuple(_single(f, fmt) for f in fields)
+    dialect: speed.Dialect = "mytext" if fmt == "mytext" else "pgtext"
     parts: list[bytes] = []
     size = count = 0
-    for rows in db.batches(statement, params, bytearray, _MOST_ROWS, _BATCH_OCTETS):
-        fed = [c.feed(values) for c, values in zip(columns, zip(*rows, strict=True), strict=True)]
-        line = b"\t".join(conversion for conversion, _ in fed) + b"\n"
-        octets = b"".join(map(line.__mod__, zip(*(values for _, values in fed), strict=True)))
-        _check_text(octets, rows, columns)
+    for rows in db.batches(statement, params, str, _MOST_ROWS, _BATCH_OCTETS):
+        octets = speed.encode_rows(rows, kinds, dialect, singles)
         parts.append(octets)
         size += len(octets)
         count += len(rows)
@@ -217,24 +171,6 @@ def _text_blocks(db: Db, statement: str, params: Sequence[object], columns: Sequ
             parts, size, count = [], 0, 0
     if parts:
         yield Block(data=b"".join(parts), size=size, rows=count)
-
-
-def _check_text(octets: bytes, rows: Sequence[tuple[Any, ...]], columns: Sequence[_PgText]) -> None:
-    """Refuse text that is not UTF-8, before the target sees it."""
-    try:
-        octets.decode()
-    except UnicodeDecodeError as error:
-        for row in rows:
-            for column, value in zip(columns, row, strict=True):
-                if isinstance(value, bytearray):
-                    try:
-                        value.decode()
-                    except UnicodeDecodeError:
-                        raise InvalidInput(
-                            f"column {column.field.column.name!r} holds text that is not UTF-8: {bytes(value[:40])!r}",
-                            hint="clean the value, or map the column to octets by a rule (expression: CAST(col AS BLOB))",
-                        ) from error
-        raise AssertionError("the block is not UTF-8, its values are") from error
 
 
 # ------------------------------------------------------------------------------------------------------------------- row blocks

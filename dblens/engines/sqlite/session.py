@@ -310,9 +310,10 @@ class Session:
         *,
         keys: KeyRange = ALL,
         where: str | None = None,
+        exact: bool = False,
         report: Report = silent,
     ) -> Fingerprint:
-        return canonical.fingerprint(self._db, table, fields, keys, where, report)
+        return canonical.fingerprint(self._db, table, fields, keys, where, report, exact)
 
     def canonical_rows(
         self,

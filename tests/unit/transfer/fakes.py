@@ -37,6 +37,7 @@ class Memory:
         self.engine = SimpleNamespace(name=engine)
         self.native_json = native_json
         self.reads: list[frozenset[int] | None] = []
+        self.digests: list[bool] = []
         self.whole_reads = 0
         self.threads: set[int] = set()
 
@@ -50,9 +51,10 @@ class Memory:
                 for field, value in zip(fields, row, strict=True)
             )
 
-    def fingerprint(self, _table: Table, fields: Sequence[Field], **_more: Any) -> Fingerprint:
+    def fingerprint(self, _table: Table, fields: Sequence[Field], *, exact: bool = False, **_more: Any) -> Fingerprint:
+        self.digests.append(exact)
         sums = Accumulator()
-        sums.add_rows(self._texts(fields, exact=False))
+        sums.add_rows(self._texts(fields, exact))
         return sums.fingerprint()
 
     def canonical_rows(

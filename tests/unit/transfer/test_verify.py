@@ -190,7 +190,7 @@ def test_json_in_two_engines_normal_forms_is_equal() -> None:
         verdict = verify_table("n.t", side(left, shape), side(right, shape), key=("id",))
         assert verdict.equal
         assert verdict.method == module.CANONICAL
-        assert left.whole_reads == right.whole_reads == 1
+        assert left.digests == right.digests == ([False, True] if engine == "fake" else [True])
 
 
 def test_a_json_difference_survives_the_second_look() -> None:
@@ -207,6 +207,7 @@ def test_equal_json_is_not_read_twice() -> None:
     shape = fields(("doc", Form.JSON))
     left, right = Memory([('{"a":1}',)], compact), Memory([('{"a":1}',)], compact)
     assert verify_table("n.t", side(left, shape), side(right, shape)).method == "digest"
+    assert left.digests == right.digests == [False]
     assert left.whole_reads == right.whole_reads == 0
 
 

@@ -139,6 +139,18 @@ def rendered(kit: speed.Kit, kind: str, value: object) -> bytes | None:
         ("n", b"7", b"7", b"7"),
         ("n", NAN, b"NaN", ValueError),
         ("n", [], ValueError, ValueError),
+        ("w", "2024-02-30T10:00:00.5", b"2024-02-30 10:00:00.5", b"2024-02-30 10:00:00.5"),
+        ("w", "2024-02-30 10:00:00Z", ValueError, ValueError),
+        ("w", "2024-02-30", ValueError, ValueError),
+        ("z", b"2024-02-30T10:00:00.Z", ValueError, ValueError),
+        ("z", "2024-02-30T10:00:00Z", b"2024-02-30 10:00:00", b"2024-02-30 10:00:00"),
+        ("z", "2024-02-30T10:00:00+01", ValueError, ValueError),
+        ("Z", b"2024-02-30T10:00:00Z", ValueError, ValueError),
+        ("S", b"a", ValueError, ValueError),
+        ("S", "a\t", rb"a\t", rb"a\t"),
+        ("N", b"7", ValueError, ValueError),
+        ("N", "7", b"7", b"7"),
+        ("o", 1, ValueError, ValueError),
     ],
 )
 def test_load_text(kit: speed.Kit, kind: str, value: object, pg: object, my: object) -> None:
@@ -154,6 +166,25 @@ def test_load_text(kit: speed.Kit, kind: str, value: object, pg: object, my: obj
 @pytest.mark.parametrize("kind", "ifsbrtnv")
 def test_null_in_every_kind(kit: speed.Kit, kind: str) -> None:
     assert encoded(kit, kind, None) == encoded(kit, kind, None, "mytext") == rb"\N"
+
+
+def own(value: object) -> bytes:
+    if value == 13:
+        raise ValueError("no luck")
+    return b"<%s>" % repr(value).encode()
+
+
+def test_a_columns_own_function_has_the_odd_values(kit: speed.Kit) -> None:
+    plain, odd = [(1, "a", None)], [(1, b"a", 2.5)]
+    assert kit.encode_rows(odd, b"iSo", "pgtext", (own, own, own)).split(b"\t")[1:] == [b"<b'a'>", b"<2.5>\n"]
+    assert kit.render_rows(odd, b"iSo", (own, own, own))[0][1:] == (b"<b'a'>", b"<2.5>")
+    assert kit.render_rows(plain, b"iSo", (speed._load_int, speed._str, own)) == [(b"1", b"a", None)]
+    lanes = Accumulator().lanes
+    with pytest.raises(ValueError, match="no luck"):
+        kit.digest_rows([(1,), (13,)], b"o", lanes, (own,))
+    assert not any(lanes)
+    with pytest.raises(ValueError, match="2 functions for 1 columns"):
+        kit.render_rows([(1,)], b"i", (own, own))
 
 
 def test_rows_and_columns_are_separated(kit: speed.Kit) -> None:
@@ -327,6 +358,23 @@ def test_unknown_kinds_are_refused(kit: speed.Kit, kinds: bytes) -> None:
         ("j", '{"a":', ValueError),
         ("j", "[", ValueError),
         ("j", '"abc\\', ValueError),
+        ("w", "2024-01-31T10:00:00.500", b"2024-01-31 10:00:00.5"),
+        ("w", "2024-01-31 10:00:00Z", ValueError),
+        ("w", "infinity", b"infinity"),
+        ("a", "2024-01-31", b"2024-01-31"),
+        ("a", "0044-03-15 BC", b"0044-03-15 BC"),
+        ("a", "2024-01-31 00:00:00", ValueError),
+        ("a", "2024-13-31", ValueError),
+        ("u", "12345678-1234-1234-1234-1234567890AB", b"12345678-1234-1234-1234-1234567890ab"),
+        ("u", "12345678-1234-1234-1234-1234567890ab", b"12345678-1234-1234-1234-1234567890ab"),
+        ("u", "12345678-1234-1234-1234-1234567890a", ValueError),
+        ("U", b"12345678-1234-1234-1234-1234567890ab", ValueError),
+        ("D", b"1.50", ValueError),
+        ("D", "1.50", b"1.5"),
+        ("F", b"1.5", ValueError),
+        ("Y", b"a", ValueError),
+        ("J", b"1", ValueError),
+        ("o", "a", ValueError),
     ],
 )
 def test_canonical_text(kit: speed.Kit, kind: str, value: object, expected: object) -> None:
@@ -431,6 +479,7 @@ documents = (
     | trees.map(lambda t: json.dumps(t, ensure_ascii=False, indent=1))
     | st.text(st.sampled_from('{}[],:"\\u0d8e1.- tn'), max_size=30)
 )
+anything_else = st.just(1)
 values: dict[str, st.SearchStrategy[Any]] = {
     "i": integers,
     "f": floats | integers | numbers,
@@ -445,6 +494,13 @@ values: dict[str, st.SearchStrategy[Any]] = {
     "k": clocks | texts,
     "j": documents | documents.map(lambda d: d.encode("utf-8", "surrogatepass")) | integers,
     "y": integers | floats | texts | st.binary(max_size=20),
+    "w": stamps | stamps.map(str.encode) | texts,
+    "a": stamps.map(lambda t: t[:10]) | stamps | st.from_regex(r"\A[0-9]{4}-[01][0-9]-[0-3][0-9]\Z").map(str.encode),
+    "u": st.uuids().map(str)
+    | st.uuids().map(lambda u: str(u).upper())
+    | st.uuids().map(lambda u: str(u).encode())
+    | texts,
+    "o": anything_else,
 }
 anything = st.one_of(*values.values())
 
@@ -460,12 +516,12 @@ def outcome(call: Any) -> object:
 def batches(draw: st.DrawFn, known: str) -> tuple[bytes, list[tuple[Any, ...]]]:
     kinds = draw(st.text(st.sampled_from(known), min_size=1, max_size=5))
     odd = draw(st.integers(0, 9)) == 0
-    cells = [st.none() | (anything if odd else values[k]) for k in kinds]
+    cells = [st.none() | (anything if odd else values[k.lower()]) for k in kinds]
     return kinds.encode(), draw(st.lists(st.tuples(*cells), max_size=4))
 
 
 @settings(max_examples=int(os.environ.get("DBLENS_EXAMPLES", "400")), deadline=None)
-@given(batches("ifvsrtbn"), st.sampled_from(["pgtext", "mytext"]))
+@given(batches("ifvsrtbnwzoNSWZRIF"), st.sampled_from(["pgtext", "mytext"]))
 def test_c_encodes_as_python(batch: tuple[bytes, list[tuple[Any, ...]]], dialect: speed.Dialect) -> None:
     if isinstance(BUILT, str):
         pytest.skip(BUILT)
@@ -475,7 +531,7 @@ def test_c_encodes_as_python(batch: tuple[bytes, list[tuple[Any, ...]]], dialect
 
 
 @settings(max_examples=int(os.environ.get("DBLENS_EXAMPLES", "600")), deadline=None)
-@given(batches("ifvsrtbdzkjy"))
+@given(batches("ifvsrtbdzkjywauoDZKJYWAUSF"))
 def test_c_renders_and_digests_as_python(batch: tuple[bytes, list[tuple[Any, ...]]]) -> None:
     if isinstance(BUILT, str):
         pytest.skip(BUILT)

@@ -1004,12 +1004,15 @@ static PyObject *sha_ni(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 #include "_doubt.h"
+#include "_exchange.h"
 static PyMethodDef methods[] = {
     {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, singles, mysql) -> bytes"},
     {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, singles, lanes) -> int"},
     {"digest_messages", digest_messages, METH_VARARGS, "digest_messages(messages, kinds, singles, lanes) -> int"},
     {"digest_lines", digest_lines, METH_VARARGS, "digest_lines(lines, lanes) -> int"},
     {"render_rows", render_rows, METH_VARARGS, "render_rows(rows, kinds, singles) -> list"},
+    {"shape_rows", shape_rows, METH_VARARGS, "shape_rows(rows, kinds, singles) -> list"},
+    {"read_messages", read_messages, METH_VARARGS, "read_messages(messages, kinds) -> list"},
     {"doubt", doubt, METH_O, "doubt(kinds) -> function"},
     {"doubtful", doubtful, METH_VARARGS, "doubtful(rows, kinds) -> list of positions"},
     {"sha_ni", sha_ni, METH_VARARGS, "sha_ni([wanted]) -> bool: switch and tell whether the processor's SHA is used"},

@@ -361,17 +361,19 @@ def native(module: ModuleType) -> Kit:
     return Kit("c", encode, digest, c.digest_lines, messages, render)
 
 
-def _choose() -> Kit:
+def _built() -> Any:
     # The C file stores big endian digests as native integers and was tried on little endian machines only.
     if os.environ.get("DBLENS_PURE") == "1" or sys.byteorder != "little":
-        return PYTHON
+        return None
     try:
-        return native(importlib.import_module("dblens.values._speed"))
+        return importlib.import_module("dblens.values._speed")
     except ImportError:
-        return PYTHON
+        return None
 
 
-_kit = _choose()
+module = _built()
+"""The C module, None where this process keeps to Python."""
+_kit = PYTHON if module is None else native(module)
 implementation = _kit.name
 """`c` or `python`: what this process uses."""
 

@@ -33,6 +33,7 @@ from dblens.schema.types import (
     Year,
 )
 from dblens.values import speed
+from dblens.values.exchange import shape_rows
 from dblens.values.forms import Form
 
 BLOCK = 512 * 1024
@@ -288,56 +289,44 @@ def _set_json(e: str, values: Sequence[str]) -> str:
 def _rows(stream: Stream, fields: Sequence[Field], tail: str) -> Generator[Block]:
     shapes = [_exchange(field) for field in fields]
     batches = stream(f"select {', '.join(e for e, _ in shapes) or '1'}{tail}")
-    converters = [c for _, c in shapes]
+    kinds, singles = "".join(k for _, k in shapes).encode(), tuple(_SINGLES[k] for _, k in shapes)
     try:
         for batch in batches:
-            columns = [
-                convert(column) for convert, column in zip(converters, zip(*batch, strict=True), strict=True)
-            ] if converters else []  # fmt: skip
-            rows = list(zip(*columns, strict=True)) if columns else [()] * len(batch)
+            rows = shape_rows(batch, kinds, singles) if shapes else [()] * len(batch)
             size = sum(len(v) for row in batch[:50] for v in row if v is not None) * max(len(batch) // 50, 1)
             yield Block(data=rows, size=size + 8 * len(rows) * len(fields), rows=len(rows))
     finally:
         _close(batches)
 
 
-Column = Sequence[bytes | None]
+_INT, _FLOAT, _TEXT, _OCTETS = "I", "F", "R", "-"
+"""Kinds of `values.exchange`."""
+_SINGLES: dict[str, Callable[[Any], Any]] = {
+    _INT: int,
+    _FLOAT: float,
+    _TEXT: lambda v: bytes(v).decode(),
+    _OCTETS: bytes,
+}
 
 
-def _ints(column: Column) -> list[Any]:
-    return [None if v is None else int(v) for v in column]
-
-
-def _floats(column: Column) -> list[Any]:
-    return [None if v is None else float(v) for v in column]
-
-
-def _octets(column: Column) -> list[Any]:
-    return [None if v is None else bytes(v) for v in column]
-
-
-def _decoded(column: Column) -> list[Any]:
-    return [None if v is None else v.decode("utf-8") for v in column]
-
-
-def _exchange(field: Field) -> tuple[str, Callable[[Column], list[Any]]]:
-    """Return what to select for a field in `rows`, and how its column of octets becomes exchange values."""
+def _exchange(field: Field) -> tuple[str, str]:
+    """Return what to select for a field in `rows`, and the kind that makes its octets exchange values."""
     e, type, form = checks.repaired(field), field.column.type, field.form
     if form == Form.BYTES or (form == Form.NATIVE and isinstance(type, Binary)):
         if isinstance(type, (Text, Enum, Set)):
-            return f"cast(convert({e} using utf8mb4) as binary)", _octets
-        return e, _octets
+            return f"cast(convert({e} using utf8mb4) as binary)", _OCTETS
+        return e, _OCTETS
     if form == Form.FLOAT and field.expression is not None:
-        return f"cast({e} as double)", _floats
+        return f"cast({e} as double)", _FLOAT
     if field.is_constant or field.expression is not None:
-        convert = {Form.INT: _ints, Form.FLOAT: _floats}.get(form, _decoded)
+        convert = {Form.INT: _INT, Form.FLOAT: _FLOAT}.get(form, _TEXT)
         return f"cast({e} as char character set utf8mb4)", convert
     if form == Form.INT:
         return (
             f"({e} + 0)" if isinstance(type, (Bits, Year)) or "zerofill" in field.column.native.lower() else e
-        ), _ints
+        ), _INT
     if form == Form.FLOAT:
-        return (f"cast({e} as double)" if isinstance(type, Float) and type.bits == 32 else e), _floats
+        return (f"cast({e} as double)" if isinstance(type, Float) and type.bits == 32 else e), _FLOAT
     if isinstance(type, (Text, Enum)) or (isinstance(type, Set) and form != Form.JSON):
-        return e, _decoded
-    return _text(field, e, "rows"), _decoded
+        return e, _TEXT
+    return _text(field, e, "rows"), _TEXT

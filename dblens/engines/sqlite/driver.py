@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class Db:
         with mapped(self.path, statement):
             return self.raw.execute(statement, params).rowcount
 
-    def many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    def many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once a row."""
         with mapped(self.path, statement):
             self.raw.executemany(statement, rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -12,11 +14,15 @@ from dblens.engines.base import Block, Chunk, Field, Format, KeyRange, Place
 from dblens.engines.sqlite.ddl import OWN, quote, where_is
 from dblens.engines.sqlite.driver import Db
 from dblens.errors import InvalidInput, Unsupported
+from dblens.values.exchange import shape_rows
 from dblens.values.forms import Form
 
 LEDGER = f"{OWN}chunk"
-Convert = Callable[[Sequence[Any]], Sequence[Any]]
 _ANY = frozenset({Form.DYNAMIC, Form.NATIVE})
+_TOGETHER = 20
+"""Rows an INSERT: a fifth quicker than one, and the interpreter's lock is handed to the reading thread as much less often."""
+_PARAMETERS = 999
+"""What every build of SQLite takes in one statement."""
 
 
 def create_ledger(db: Db) -> None:
@@ -70,13 +76,13 @@ def load(
     """Load blocks and their ledger line in one transaction; `fence` raises Conflict when the run is no longer ours."""
     if fmt != "rows":
         raise Unsupported(f"loading {fmt} into SQLite", "it takes rows")
-    converters = [_converter(f) for f in fields]
+    convert = converter(fields)
     count = 0
     with db.transaction():
         if fast:
             db.run(f"DELETE FROM {where_is(place)}")
         for block in blocks:
-            rows = converted(block.data, converters)
+            rows = convert(block.data)
             _put(db, place, fields, rows)
             count += len(rows)
         db.run(
@@ -87,13 +93,13 @@ def load(
     return count
 
 
-def _insert(place: Place, fields: Sequence[Field], octets: Collection[int] = ()) -> str:
-    """Return the INSERT; the values at the places `octets` are bound as octets of a text."""
+def _insert(place: Place, fields: Sequence[Field], octets: Collection[int] = (), rows: int = 1) -> str:
+    """Return the INSERT of some rows; the values at the places `octets` are bound as octets of a text."""
     if not fields:
         return f"INSERT INTO {where_is(place)} DEFAULT VALUES"
     names = ", ".join(quote((f.target or f.column).name) for f in fields)
     marks = ", ".join("CAST(? AS TEXT)" if i in octets else "?" for i in range(len(fields)))
-    return f"INSERT INTO {where_is(place)} ({names}) VALUES ({marks})"
+    return f"INSERT INTO {where_is(place)} ({names}) VALUES {', '.join([f'({marks})'] * rows)}"
 
 
 def _put(db: Db, place: Place, fields: Sequence[Field], rows: Sequence[Sequence[Any]]) -> None:
@@ -101,8 +107,12 @@ def _put(db: Db, place: Place, fields: Sequence[Field], rows: Sequence[Sequence[
     verbatim = any(f.form in _ANY for f in fields)
     if verbatim:
         db.run("SAVEPOINT dblens_block")
+    step = max(1, min(_TOGETHER, _PARAMETERS // max(len(fields), 1))) if fields else 1
+    whole = len(rows) - len(rows) % step if step > 1 else 0
     try:
-        db.many(_insert(place, fields), rows)
+        groups = (list(chain.from_iterable(rows[i : i + step])) for i in range(0, whole, step))
+        db.many(_insert(place, fields, rows=step), groups)
+        db.many(_insert(place, fields), rows[whole:])
     except InvalidInput as error:
         if not (verbatim and isinstance(error.__cause__, UnicodeEncodeError)):
             raise
@@ -123,32 +133,29 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def converted(rows: Sequence[Sequence[Any]], converters: Sequence[Convert | None]) -> Sequence[Sequence[Any]]:
-    """Return rows of exchange values as rows of what is stored."""
-    if not rows or not any(converters):
-        return rows
-    columns = list(zip(*rows, strict=True))
-    for i, convert in enumerate(converters):
-        if convert is not None:
-            columns[i] = convert(columns[i])  # type: ignore[call-overload]
-    return list(zip(*columns, strict=True))
+def converter(fields: Sequence[Field]) -> Callable[[Sequence[Sequence[Any]]], Sequence[Sequence[Any]]]:
+    """Return what turns rows of exchange values into rows of what is stored."""
+    shapes = [_shape(f) for f in fields]
+    kinds, singles = "".join(k for k, _ in shapes).encode(), tuple(s for _, s in shapes)
+    if not kinds.strip(b"-"):
+        return lambda rows: rows
+    return lambda rows: shape_rows(rows, kinds, singles)
 
 
-def _converter(field: Field) -> Convert | None:
-    """Return what turns a column of exchange values into stored values, None when they are the same."""
-    name = (field.target or field.column).name
+def _shape(field: Field) -> tuple[str, Callable[[Any], Any]]:
+    """Return the kind of `values.exchange` that makes a field's plain values what is stored, and what makes the others."""
     match field.form:
         case Form.FLOAT:
-            return lambda column: _floats(column, name)
+            return "f", partial(_odd_number, (field.target or field.column).name)
         case Form.INT if (field.target or field.column).native.upper() == "TEXT":
-            return lambda column: [None if v is None else str(v) for v in column]
+            return "d", str
         case Form.TIMESTAMPTZ:
-            return lambda column: [None if v is None else f"{_short(v) if '.' in v else v}Z" for v in column]
+            return "z", lambda v: f"{_short(v)}Z"
         case Form.TIMESTAMP | Form.TIME:
-            return lambda column: [v if v is None or "." not in v else _short(v) for v in column]
+            return "w", _short
         case Form.DECIMAL:
-            return lambda column: [v if v is None or ("." not in v and v[:2] != "-0") else _decimal(v) for v in column]
-    return None
+            return "d", lambda v: _decimal(v) if isinstance(v, str) else v
+    return "-", lambda v: v
 
 
 def _short(text: str) -> str:
@@ -163,16 +170,14 @@ def _decimal(text: str) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def _floats(column: Sequence[Any], name: str) -> Sequence[Any]:
-    isnan = math.isnan
-    for value in column:
-        if value is not None and (isnan(value) or (value == 0 and math.copysign(1, value) < 0)):
-            shown = "NaN" if isnan(value) else "-0.0"
-            raise InvalidInput(
-                f"column {name!r} cannot hold {shown} in SQLite",
-                hint="accept the loss in the plan, or map the column to text by a rule",
-            )
-    return column
+def _odd_number(name: str, value: Any) -> Any:
+    if isinstance(value, float) and (math.isnan(value) or value == 0):
+        shown = "NaN" if math.isnan(value) else "-0.0"
+        raise InvalidInput(
+            f"column {name!r} cannot hold {shown} in SQLite",
+            hint="accept the loss in the plan, or map the column to text by a rule",
+        )
+    return value
 
 
 def repair(
@@ -185,8 +190,7 @@ def repair(
 ) -> int:
     """Delete rows by key and put rows in place of those with the same key, in one transaction; return how many were put."""
     by_name = {(f.target or f.column).name: i for i, f in enumerate(fields)}
-    converters = [_converter(f) for f in fields]
-    ready = converted(rows, converters)
+    ready = converter(fields)(rows)
     condition = " AND ".join(f"{quote(k)} IS ?" for k in key)
     wanted = [tuple(stored_key(fields[by_name[k]], text) for k, text in zip(key, keys, strict=True)) for keys in delete]
     own = [tuple(row[by_name[k]] for k in key) for row in ready]

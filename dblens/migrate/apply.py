@@ -24,6 +24,7 @@ from dblens.migrate.copying import Copying
 from dblens.migrate.journal import Journal, entry, find, holder, journal_of, now
 from dblens.migrate.link import Link
 from dblens.migrate.model import Loss, Notice, Plan, TablePlan, plan_hash
+from dblens.migrate.recount import has_losses, recount
 from dblens.schema.stable import schema_hash
 from dblens.transfer.copy import target_fields
 from dblens.transfer.mask import key_id
@@ -211,6 +212,8 @@ class _Run:
             if snapshot.note:
                 self.report(Warned(snapshot.note))
             self.journal.snapshot = snapshot.note or snapshot.id
+            if has_losses(self.plan):
+                self._timed("recount losses", lambda: recount(self.plan, self.reader))
             self._timed("stage", lambda: self.writer.build(self.plan.build.before, self.report))
             copying = Copying(
                 self.plan, self.reader, self.writer, self.target, self.record, self.journal, self.mask_key, self.report

@@ -1,4 +1,4 @@
-"""`dblens migrate`: plan, apply, resume, rollback, finalize, status, notebook."""
+"""`dblens migrate`: plan, apply, verify, resume, rollback, finalize, status, notebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 import dblens
 from dblens.cli import output, passwords, show
 from dblens.cli.progress import reporting
-from dblens.errors import InvalidInput, StalePlan
+from dblens.errors import InvalidInput, StalePlan, VerificationFailed
 
 app = typer.Typer(help="Move a database into another engine, prove every row equal, or undo it.", no_args_is_help=True)
 
@@ -112,6 +112,22 @@ def plan(
         list[str] | None,
         typer.Option("--rule", "-r", help="MATCH:ACTION=VALUE, for example customer.email:mask=hash; repeatable."),
     ] = None,
+    child_table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--child-table",
+            metavar="COLLECTION.PATH",
+            help="Array of documents that becomes a table of its own, for example orders.items; repeatable.",
+        ),
+    ] = None,
+    embed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--embed",
+            metavar="CHILD[:PARENT]",
+            help="Table that becomes an array of the documents its foreign key refers to; repeatable.",
+        ),
+    ] = None,
     create_target: Annotated[bool, typer.Option("--create-target", help="Make the target database.")] = False,
     mode: Annotated[
         Literal["auto", "fast", "ledger"],
@@ -146,6 +162,8 @@ def plan(
             "content": content,
             "existing": existing,
             "conflict": conflict,
+            "children": child_table,
+            "embed": embed,
             "create_target": create_target,
             "mode": mode,
             "jobs": jobs,
@@ -196,6 +214,40 @@ def apply(
             report=report,
         )
     _finish(outcome, json)
+
+
+@app.command()
+def verify(
+    plan: PlanFile,
+    mask_key_env: MaskKeyEnv = None,
+    source_password_env: SourceEnv = None,
+    target_password_env: TargetEnv = None,
+    source_password: SourceFile = None,
+    target_password: TargetFile = None,
+    json: Json = False,
+) -> None:
+    """Compare the tables of an applied plan with their source again, row by row, as the plan says.
+
+    \b
+    Exit code 0: equal; 8: they differ.
+    Example: dblens migrate verify plan.json
+    """
+    from dblens.cli.plan_text import show_verdicts
+
+    made = _read_plan(plan)
+    left = _link(made.source.url, "source", source_password_env, source_password, False)
+    right = _link(made.target.url, "target", target_password_env, target_password, False)
+    with reporting() as report:
+        found = dblens.open().migrations.verify_plan(
+            made, source=left, target=right, mask_key=_mask_key(mask_key_env), report=report
+        )
+    if json:
+        show.document(found)
+    else:
+        show_verdicts(found.verdicts)
+        show.listing("equal" if found.equal else "NOT EQUAL", found.notes)
+    if not found.equal:
+        raise typer.Exit(VerificationFailed.exit)
 
 
 @app.command()

@@ -16,7 +16,7 @@ def show_plan(plan: Plan) -> None:
     section(
         f"{plan.source.identity} → {plan.target.identity}",
         ("source", "target", "rows", "mode", "format"),
-        [(t.name, ".".join(t.live), t.rows, t.mode, t.format) for t in plan.tables],
+        [(t.name, t.shown, t.rows, t.mode, t.format) for t in plan.tables],
     )
     section(
         "Loss ledger",

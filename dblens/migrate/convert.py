@@ -5,11 +5,12 @@ Pure: schema values in, schema values out. What cannot be carried over exactly b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from dblens.engines.base import Check, Engine, Field, Place
+from dblens.engines.base import ARRAY, Check, Engine, Field, Place
 from dblens.errors import InvalidInput, Unsupported
 from dblens.migrate.model import Notice
 from dblens.migrate.naming import Names
@@ -510,6 +511,28 @@ def as_documents(table: Table) -> Table:
         for c in table.columns
     )
     return msgspec.structs.replace(table, columns=columns, kind="collection")
+
+
+def as_elements(table: Table, parent: Table, link: Mapping[str, str], field: str) -> Table:
+    """Return a child table as the elements of the array `field` of the parent's documents.
+
+    `link` names the child's columns that refer to the parent's: their value is the document's `_id` and is not repeated.
+    """
+
+    def placed(column: Column) -> Column:
+        if column.name not in link:
+            return msgspec.structs.replace(column, path=("item", column.name))
+        theirs = parent.column(link[column.name])
+        return msgspec.structs.replace(column, type=theirs.type, native=theirs.native, path=theirs.path)
+
+    return Table(
+        namespace=parent.namespace,
+        name=parent.name,
+        kind="collection",
+        columns=tuple(map(placed, table.columns)),
+        primary_key=table.primary_key,
+        options={ARRAY: json.dumps([field])},
+    )
 
 
 def _indexed(table: Table) -> frozenset[str]:

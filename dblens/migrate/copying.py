@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from dblens.engines.base import ALL, Chunk, KeyRange, RunRecord, Snapshot, Target
+from dblens.engines.base import (
+    ALL,
+    Block,
+    Chunk,
+    Embedding,
+    Embeds,
+    Field,
+    Format,
+    KeyRange,
+    Place,
+    RunRecord,
+    Snapshot,
+    Target,
+)
 from dblens.errors import Unsupported
 from dblens.events import Progress, Report, Warned
 from dblens.migrate.journal import Journal, entry
@@ -26,6 +39,30 @@ class _Unit(msgspec.Struct, frozen=True):
     table: TablePlan
     number: int
     keys: KeyRange
+
+
+class _Into:
+    """A target that puts what is loaded into arrays of its staged documents."""
+
+    def __init__(self, target: Target, embedding: Embedding) -> None:
+        self.target, self.embedding = target, embedding
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+    def load(
+        self,
+        place: Place,
+        fields: Sequence[Field],
+        fmt: Format,
+        blocks: Iterable[Block],
+        chunk: Chunk,
+        *,
+        fast: bool,  # noqa: ARG002 - always whole
+    ) -> int:
+        if not isinstance(self.target, Embeds):
+            raise Unsupported(f"embedding {self.embedding.field!r}", f"{self.target.engine.title} has no documents")
+        return self.target.embed(place, fields, fmt, blocks, chunk, self.embedding)
 
 
 class Copying:
@@ -53,7 +90,7 @@ class Copying:
     def run(self, snapshot: Snapshot, *, relaxed: bool) -> None:
         """Copy what the ledger does not hold yet."""
         done = {(c.table, c.number) for c in self.writer.ledger(self.record.id)} if relaxed else set()
-        units = [u for u in self._units() if (u.table.staged, u.number) not in done]
+        units = [u for u in self._units() if (u.table.staged, u.number) not in done and not u.table.embedding]
         jobs = max(1, min(self.plan.options.jobs, len(units)))
         if jobs > 1 and not (snapshot.shared and self.writer.engine.facts.parallel_loads):
             why = self.reader.supports("shared_snapshot").why or "one writer at a time"
@@ -62,8 +99,16 @@ class Copying:
         if jobs == 1:
             for unit in units:
                 self._copy(unit, self.reader, self.writer)
-            return
-        self._parallel(units, jobs, snapshot)
+        else:
+            self._parallel(units, jobs, snapshot)
+        if not relaxed:
+            self._embed()
+
+    def _embed(self) -> None:
+        """Put the rows of embedded tables into their documents, which must be there."""
+        for table in self.plan.tables:
+            if table.embedding and table.mode != "none":
+                self._copy(_Unit(table, 0, ALL), self.reader, cast("Target", _Into(self.writer, table.embedding)))
 
     def _units(self) -> list[_Unit]:
         units: list[_Unit] = []
@@ -161,7 +206,7 @@ class Copying:
     def reconcile(self) -> None:
         """Bring every staged table to the new snapshot: find what differs, and put it right by key."""
         for table in self.plan.tables:
-            if table.mode == "none":
+            if table.mode == "none" or table.embedding:
                 continue
             fields = target_fields(table.fields, table.masks)
             key = table.target.primary_key.columns if table.target.primary_key else ()
@@ -185,6 +230,7 @@ class Copying:
             gone = [d.key for d in verdict.differences]
             self.writer.repair(table.staged, fields, key, rows, gone)
             self.report(Progress(f"reconcile {table.name}", len(wanted), len(wanted)))
+        self._embed()
 
     def _again(self, table: TablePlan) -> None:
         self.writer.clear(table.staged)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from dblens.engines.base import Build, Field, Place, Repair
+from dblens.engines.base import Build, Embedding, Field, Place, Repair
 from dblens.errors import InvalidInput, PlanError
 from dblens.migrate.options import Options
 from dblens.schema.model import NamedType, Table
@@ -71,11 +71,19 @@ class TablePlan(_Part, frozen=True, kw_only=True, omit_defaults=True):
     masks: dict[str, Mask] = {}
     transforms: tuple[str, ...] = ()
     append: bool = False
+    embedding: Embedding | None = None
+    """Where the rows go when they become an array of another table's documents; `live` and the like are then those of that table."""
 
     @property
     def name(self) -> str:
         """Return `namespace.table` of the source."""
         return f"{self.source.namespace}.{self.source.name}"
+
+    @property
+    def shown(self) -> str:
+        """Return what the table is called in the target, an embedded one by its array."""
+        place = ".".join(self.live)
+        return f"{place}.{self.embedding.field}[]" if self.embedding else place
 
     @property
     def key(self) -> tuple[str, ...]:

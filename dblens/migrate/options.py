@@ -45,6 +45,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: Literal["auto", "fast", "ledger"] = "auto"
     jobs: int = 1
     chunk_rows: int = 100_000
+    children: tuple[str, ...] = ()
+    """Arrays of documents that become tables of their own, each as `collection.path`; `\\.` is a dot within a name."""
+    embed: tuple[str, ...] = ()
+    """Child tables that become arrays of their parent's documents, each as `child` or `child:parent`."""
 
 
 def matches(pattern: str, namespace: str, table: str) -> bool:
@@ -95,6 +99,16 @@ class RuleBook:
 
 def _is_column_rule(rule: Rule) -> bool:
     return any((rule.type, rule.expression, rule.constant is not None, rule.mask))
+
+
+def split_path(text: str) -> tuple[str, ...]:
+    r"""Return the keys of a path written with dots between them; `\.` is a dot within a key. Raises InvalidInput for an empty key."""
+    keys = tuple(key.replace("\0", ".") for key in text.replace("\\.", "\0").split("."))
+    if not all(keys):
+        raise InvalidInput(
+            f"not a path: {text!r}", hint="write keys with dots between them, for example shipping.lines"
+        )
+    return keys
 
 
 def parse_rule(text: str, key_id: str | None) -> Rule:

@@ -7,19 +7,21 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from itertools import islice
 
 import msgspec
 
-from dblens.engines.base import Build, CheckResult, Field, Place, Target
+from dblens.engines.base import ARRAY, ARRAY_NOTE, ARRAY_OF, Arrays, Build, CheckResult, Field, Place, Target
 from dblens.errors import Conflict, DBLensError, InvalidInput, Unsupported
 from dblens.events import Progress, Report, StepDone, StepStarted, silent
-from dblens.migrate.align import align_foreign_keys
+from dblens.migrate.align import Nesting, align_foreign_keys, nest, nestings, with_parent
 from dblens.migrate.convert import Converted, Converter, Side
 from dblens.migrate.link import Link
 from dblens.migrate.model import Cost, Endpoint, Loss, Notice, Plan, TablePlan, seal
-from dblens.migrate.options import Options, RuleBook, matches
+from dblens.migrate.options import Options, RuleBook, matches, split_path
 from dblens.schema.model import Schema, Table
 from dblens.schema.stable import schema_hash
+from dblens.schema.types import Document
 from dblens.transfer.copy import TableCopy, choose_format
 from dblens.values.forms import CODEC_VERSION
 from dblens.version import __version__
@@ -82,6 +84,7 @@ class _Planner:
             )
             clock = self._step("inspect", clock, f"{len(schema.tables)} tables")
             tables = self._chosen(schema)
+            tables += self._arrays(schema, tables)
             self.report(StepStarted("profile"))
             profiled = [self.reader.profile(table, self.report) for table in tables]
             clock = self._step("profile", clock)
@@ -123,6 +126,36 @@ class _Planner:
                 hint="check the database name and --tables / --exclude",
             )
         return chosen
+
+    def _arrays(self, schema: Schema, chosen: Sequence[Table]) -> list[Table]:
+        """Return the tables of arrays that `children` asks for. Raises InvalidInput for what is no array of a chosen collection."""
+        if not self.options.children:
+            return []
+        texts = dict.fromkeys(self.options.children)
+        if not isinstance(self.reader, Arrays) or self.target.engine.facts.documents:
+            raise InvalidInput(
+                f"{next(iter(texts))!r} cannot become a child table from {self.reader.engine.title} to {self.target.engine.title}",
+                hint="--child-table takes arrays of documents into tables; leave it out here",
+            )
+        taken = {(t.namespace, t.name) for t in schema.tables}
+        found = []
+        for text in texts:
+            heads = [(f"{p}{t.name}.", t) for t in chosen for p in ("", f"{t.namespace}.")]
+            head, owner = max(
+                ((h, t) for h, t in heads if text.startswith(h)), key=lambda x: len(x[0]), default=("", None)
+            )
+            if owner is None:
+                raise InvalidInput(
+                    f"no collection of the migration has an array {text!r}",
+                    hint="write --child-table collection.path, for example orders.items; names are case-sensitive",
+                )
+            path = split_path(text[len(head) :])
+            name = "_".join((owner.name, *path))
+            while (owner.namespace, name) in taken:
+                name += "_"
+            taken.add((owner.namespace, name))
+            found.append(self.reader.array_table(owner, path, name))
+        return found
 
     def _other_objects(self, schema: Schema) -> None:
         for view in schema.views:
@@ -167,11 +200,12 @@ class _Planner:
             self.rules,
             {f"{s.namespace}.{s.name}": s for s in schema.sequences},
         )
+        nested = nestings(self.options, tables, self.target.engine)
         several = len({t.namespace for t in tables}) > 1
         rules = {id(t): converter.place(t, several)[1] for t in tables}
         live = {(t.namespace, t.name): t for t in there.tables}
         live_names = {(v.namespace, v.name) for v in there.views}
-        taken = [p for p in converter.places.values() if p in live or p in live_names]
+        taken = [p for s, p in converter.places.items() if s not in nested and (p in live or p in live_names)]
         self._existing(taken, live_names)
         converted: list[tuple[Converted, Place, Table | None]] = []
         append = self.options.existing == "append" or self.options.content == "data"
@@ -188,13 +222,85 @@ class _Planner:
             except Unsupported as error:
                 self.blocks.append(Notice(kind="table", name=f"{table.namespace}.{table.name}", reason=error.message))
         align_foreign_keys([c for c, _, _ in converted], self.target.engine)
+        by_source = {(c.source.namespace, c.source.name): c for c, _, _ in converted}
         plans = []
         for i, (c, place, existing) in enumerate(converted):
             self.report(Progress("check tables", i, len(converted), "tables"))
-            plans.append(self._table(c, place, place in live, existing))
+            self._as_array(c, by_source)
+            nesting = nested.get((c.source.namespace, c.source.name))
+            parent = by_source.get((nesting.parent.namespace, nesting.parent.name)) if nesting else None
+            if nesting is None:
+                plans.append(self._table(c, place, place in live, existing))
+            elif parent is not None:  # else it is blocked, and so is the plan
+                plans.append(self._embedded(c, parent, nesting, live))
         self.rules.check()
         self._other_objects(schema)
         return plans
+
+    def _as_array(self, c: Converted, by_source: dict[Place, Converted]) -> None:
+        """Say where an array's rows come from, and take only those of documents that come along."""
+        if ARRAY not in c.source.options:
+            return
+        label = f"{c.source.namespace}.{c.source.name}"
+        owner = by_source.get((c.source.namespace, c.source.options[ARRAY_OF]))
+        if owner is None:
+            return  # it is blocked, and so is the plan
+        whole = [f.column.name for f in owner.fields if isinstance(f.column.type, Document) and not f.column.path]
+        kept = (
+            f"{owner.source.name}.{whole[0]} keeps the whole documents"
+            if whole
+            else "the documents do not come along whole, so what is no element stays behind"
+        )
+        c.transforms.append(f"{label}: {c.source.options[ARRAY_NOTE]}; {kept}")
+        if owner.where is None:
+            return
+        if c.where is not None and c.where != owner.where:
+            raise InvalidInput(
+                f"{label} cannot have a filter besides that of its documents", hint="filter the collection alone"
+            )
+        c.where = owner.where
+
+    def _embedded(self, c: Converted, parent: Converted, nesting: Nesting, live: dict[Place, Table]) -> TablePlan:
+        """Plan a table whose rows become elements of another's documents."""
+        place = (parent.target.namespace, parent.target.name)
+        waiting = self.target.engine.ddl.staged((place[0], f"{place[1]}[]{c.target.name}"), self.run)
+        embedding = nest(c, parent, nesting, waiting)
+        self._leave_orphans(c, parent, nesting)
+        made = self._table(c, place, place in live, None)
+        return msgspec.structs.replace(made, embedding=embedding, mode="none" if made.mode == "none" else "fast")
+
+    def _leave_orphans(self, c: Converted, parent: Converted, nesting: Nesting) -> None:
+        """Leave rows behind whose parent does not come along, as a loss to accept."""
+        if self.options.content == "schema":
+            return
+        has_parent = with_parent(nesting, self.reader.engine, parent.where)
+        own = f"({c.where}) AND " if c.where else ""
+        kept = f"{own}{has_parent}"
+        count = self.reader.count(c.source, where=c.where) - self.reader.count(c.source, where=kept)
+        if not count:
+            return
+        label = f"{c.source.namespace}.{c.source.name}"
+        names = c.source.primary_key.columns if c.source.primary_key else tuple(nesting.link)
+        fields = [f for n in names for f in c.fields if f.column.name == n]
+        # A NULL among the referring columns makes the condition unknown, which is neither true nor false.
+        rows = self.reader.canonical_rows(c.source, fields, where=f"{own}CASE WHEN {has_parent} THEN 0 ELSE 1 END = 1")
+        columns = ",".join(nesting.link)
+        self.losses.append(
+            Loss(
+                id=f"{label}.{columns}:orphans",
+                table=label,
+                column=columns,
+                kind="orphans",
+                repair="drop",
+                count=count,
+                samples=tuple(
+                    tuple(None if v is None else v.decode("utf-8", "backslashreplace") for v in row)
+                    for row in islice(rows, 5)
+                ),
+                why=f"they refer to no row of {nesting.parent.name} that comes along, so there is no document to embed them in",
+            )
+        )
+        c.where = kept
 
     def _existing(self, taken: Sequence[Place], views: set[Place]) -> None:
         if not taken:
@@ -279,6 +385,8 @@ class _Planner:
 
     def _without_orphans(self, c: Converted, target: Table, label: str) -> Table:
         """Leave out foreign keys that the source's own rows break, as a loss to accept, so that the rest can be enforced."""
+        if ARRAY in c.source.options:
+            return target  # every element lies in its document
         keep = []
         for key in target.foreign_keys:
             origin = next(
@@ -319,7 +427,8 @@ class _Planner:
         places = {p.live: p.staged for p in plans}
         build = Build()
         try:
-            build = ddl.build([p.target for p in plans], places, types, self.writer.flavour)
+            own = [p.target for p in plans if not p.embedding]
+            build = ddl.build(own, places, types, self.writer.flavour)
         except DBLensError as error:
             self.blocks.append(Notice(kind="ddl", name="target", reason=error.message))
         cost = self._cost(plans)
@@ -354,8 +463,8 @@ class _Planner:
                 blocks=tuple(self.blocks),
                 exclusions=tuple(self.exclusions),
                 notes=tuple(self._notes(plans)),
-                swap=tuple(_swap_text(p) for p in plans),
-                undo=tuple(_undo_text(p) for p in plans),
+                swap=tuple(_swap_text(p) for p in plans if not p.embedding),
+                undo=tuple(_undo_text(p) for p in plans if not p.embedding),
                 snapshot=note,
                 cost=cost,
             )

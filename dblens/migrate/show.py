@@ -57,7 +57,7 @@ def _text(value: object) -> str:
 def plan_table(plan: Plan) -> Html:
     """Return the tables of a plan: rows, route, target type changes."""
     rows = [
-        (t.name, ".".join(t.live), t.rows, len(t.fields), f"{t.mode} ({t.format})", "; ".join(t.transforms[:4]))
+        (t.name, t.shown, t.rows, len(t.fields), f"{t.mode} ({t.format})", "; ".join(t.transforms[:4]))
         for t in plan.tables
     ]
     title = f"{plan.source.identity} → {plan.target.identity}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 from dblens.engines import address
-from dblens.events import Report, silent
+from dblens.errors import InvalidInput
+from dblens.events import Report, Warned, silent
 from dblens.migrate.apply import Outcome, ResumeMode, apply_plan, resume
 from dblens.migrate.compare import Comparison, compare
 from dblens.migrate.link import Link
@@ -13,6 +15,8 @@ from dblens.migrate.model import Plan
 from dblens.migrate.options import Options
 from dblens.migrate.plan import make_plan
 from dblens.migrate.undo import RunStatus, finalize, rollback, status
+from dblens.transfer.copy import target_fields
+from dblens.transfer.verify import Side, verify_table
 
 
 def link(url: str, password: str | None = None, *, allow_password: bool = False) -> Link:
@@ -91,6 +95,47 @@ class Migrations:
             repair=repair,
             report=report,
         )
+
+    def verify_plan(
+        self,
+        plan: Plan,
+        *,
+        source: Link | str | None = None,
+        target: Link | str | None = None,
+        mask_key: bytes | None = None,
+        report: Report = silent,
+    ) -> Comparison:
+        """Compare a migration's live tables with its source row by row as its plan says: names, masks, losses, shapes of documents."""
+        with ExitStack() as stack:
+            left = stack.enter_context(closing(_link(source or plan.source.url).connect(read_only=True)))
+            right = stack.enter_context(closing(_link(target or plan.target.url).connect(read_only=True)))
+            for session in (left, right):
+                note = session.begin_snapshot().note
+                stack.callback(session.end_snapshot)
+                if note:
+                    report(Warned(note))
+            tables = [t for t in plan.tables if t.mode != "none" and not t.append]
+            if not tables:
+                raise InvalidInput("the plan has no table of rows to compare", hint="it appends, or moves no rows")
+            verdicts = [
+                verify_table(
+                    t.name,
+                    Side(session=left, table=t.source, fields=t.compared, where=t.where),
+                    Side(session=right, table=t.at(t.live), fields=target_fields(t.compared, t.masks)),
+                    key=t.key,
+                    masks=t.masks,
+                    mask_key=mask_key,
+                    report=report,
+                )
+                for t in tables
+            ]
+            return Comparison(
+                source=left.fingerprint_id,
+                target=right.fingerprint_id,
+                equal=all(v.equal for v in verdicts),
+                verdicts=tuple(verdicts),
+                notes=tuple(f"{t.name}: appended to rows of others, so not compared" for t in plan.tables if t.append),
+            )
 
     def rollback(
         self, target: Link | str, run: str | None = None, *, discard_changes: bool = False, report: Report = silent

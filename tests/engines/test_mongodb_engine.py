@@ -19,7 +19,7 @@ from pymongo import MongoClient
 
 import dblens
 from dblens.engines import address, connect
-from dblens.engines.base import Block, Check, Chunk, Field, Move, RunRecord, Target
+from dblens.engines.base import Block, Check, Chunk, Embedding, Field, Move, RunRecord, Target
 from dblens.engines.mongodb import extjson, stage
 from dblens.engines.mongodb.rawbson import Pairs, build
 from dblens.errors import Cancelled, Conflict, InvalidInput, Irreversible, PermissionDenied, QueryFailed
@@ -387,6 +387,65 @@ def test_repeated_keys_are_read_where_the_server_keeps_them(opened: Target, url:
     (row,) = [row for block in opened.export(opened.inspect().tables[0], [], "bson") for row in block.data]
     if row != raw:
         pytest.skip("the test server drops repeated keys")
+
+
+# --------------------------------------------------------------------------------------------------------------------- embedding
+
+
+ELEMENT = Column(name="v", type=Text(), native="string", path=("item", "v"))
+EMBEDDED = (KEYED[0], Field(column=VALUE, form=Form.TEXT, target=ELEMENT))
+INTO = Embedding(parent="shop.p", field="rows", link=("k",), order=("v",), waiting=("", "_dblens_run1.p[]rows"))
+
+
+def embed(session: Any, url: str, rows: list[tuple[Any, ...]]) -> int:
+    place = (session.database, "p")
+    into = msgspec.structs.replace(INTO, waiting=(session.database, INTO.waiting[1]))
+    blocks = [Block(data=rows, size=10, rows=len(rows))]
+    return int(session.embed(place, EMBEDDED, "rows", blocks, Chunk(run="run1", table=place, number=0), into))
+
+
+def test_embedding_again_gives_the_same(opened: Target, url: str) -> None:
+    driver(url).p.insert_many([{"_id": Int64(1), "x": "kept"}, {"_id": Int64(2)}])
+    for _ in range(2):
+        assert embed(opened, url, [(1, "b"), (1, "a")]) == 2
+        assert list(driver(url).p.find().sort("_id")) == [
+            {"_id": 1, "x": "kept", "rows": [{"v": "a"}, {"v": "b"}]},
+            {"_id": 2, "rows": []},
+        ]
+    # Nothing waits any more, and no line of the ledger speaks of it.
+    assert INTO.waiting[1] not in driver(url).list_collection_names()
+    assert opened.ledger("run1") == []
+    assert embed(opened, url, [(2, None)]) == 1
+    assert [d["rows"] for d in driver(url).p.find().sort("_id")] == [[], [{"v": None}]]
+
+
+def test_a_row_without_a_document_is_an_error(opened: Target, url: str) -> None:
+    driver(url).p.insert_one({"_id": Int64(1)})
+    with pytest.raises(QueryFailed, match=r"1 rows of 'rows' belong to .*7.*, which no document of shop\.p has"):
+        embed(opened, url, [(1, "a"), (7, "b")])
+
+
+def test_two_moves_of_one_collection(opened: Target, url: str) -> None:
+    record = opened.open_run(RECORD)
+    driver(url)["_dblens_run1.t"].insert_one({"_id": "new"})
+    driver(url).t.insert_one({"_id": "old"})
+    live, staged, previous = ((opened.database, n) for n in ("t", "_dblens_run1.t", "_dblens_run1_prev.t"))
+    move = Move(live=live, staged=staged, table=Table(namespace=opened.database, name="t"), previous=previous)
+    record = opened.swap(record, [move, move])
+    assert list(driver(url).t.find()) == [{"_id": "new"}]
+    opened.unswap(record, [move, move])
+    assert list(driver(url).t.find()) == [{"_id": "old"}]
+
+
+def test_merge_of_composite_keys(opened: Target, url: str) -> None:
+    record = opened.open_run(RECORD)
+    driver(url).s.insert_many([{"_id": {"a": 1, "b": 1}, "v": "new"}, {"_id": {"a": 2, "b": 1}, "v": "new"}])
+    driver(url).t.insert_one({"_id": {"a": 1, "b": 1}, "v": "old"})
+    key = tuple(msgspec.structs.replace(KEY, name=n, path=("_id", n)) for n in ("a", "b"))
+    fields = tuple(Field(column=c, form=Form.INT, target=c) for c in key)
+    counts = opened.merge(record, (opened.database, "s"), (opened.database, "t"), fields, ("a", "b"), "skip")
+    assert (counts.inserted, counts.skipped) == (1, 1)
+    assert [d["v"] for d in driver(url).t.find().sort("_id")] == ["old", "new"]
 
 
 # --------------------------------------------------------------------------------------------------------------------- journeys

@@ -278,6 +278,23 @@ def _quantized(value: Decimal, scale: int, mode: str) -> Decimal:
     )
 
 
+def _reach(raw: bytes, spots: dict[str, Spot], path: tuple[str, ...]) -> Spot | None:
+    """Return the place of a nested value, the last one of a repeated key as for the document's own fields.
+
+    A sub-document is walked once: its members are noted in `spots` behind U+0000, which no key holds.
+    """
+    if len(path) == 1:
+        return spots.get(path[0])
+    prefix = "\0".join(path[:-1]) + "\0"
+    walked = prefix + "\0"
+    if walked not in spots:
+        spots[walked] = (0, 0, 0)
+        parent = _reach(raw, spots, path[:-1])
+        if parent is not None and parent[0] == 0x03:
+            spots.update({prefix + name: (k, a, e) for name, k, a, e in rawtext.elements(raw, parent[1])})
+    return spots.get(prefix + path[-1])
+
+
 class Reader:
     """Renders documents as rows of canonical texts of the given fields."""
 
@@ -299,14 +316,9 @@ class Reader:
             inner = _whole(field)
         else:
             render = _render(field)
-            head, tail = path[0], path[1:]
 
             def inner(raw: bytes, spots: dict[str, Spot]) -> str | None:
-                spot = spots.get(head)
-                for key in tail:
-                    if spot is None or spot[0] != 0x03:
-                        return None
-                    spot = next(((k, a, e) for name, k, a, e in rawtext.elements(raw, spot[1]) if name == key), None)
+                spot = _reach(raw, spots, path)
                 return None if spot is None or spot[0] in _NULLS else render(raw, spot)
 
         repairs = _repaired(field)

@@ -27,6 +27,7 @@ from uuid import UUID
 
 from bson import Binary, Code, DatetimeMS, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 
 from dblens.engines.mongodb.rawbson import (
     DBPointer,
@@ -143,6 +144,7 @@ _ENCODERS: dict[type, Callable[[Any], str]] = {
     DBRef: lambda v: _document(dict(v.as_doc())),
     RawBinary: _old_binary,
     RawDouble: lambda v: _float(struct.unpack("<d", v)[0]),
+    RawBSONDocument: lambda v: _document(load_document(bytes(v.raw))),
 }
 
 

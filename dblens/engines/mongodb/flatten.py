@@ -21,7 +21,7 @@ _NAMES: dict[type, str] = {
     ObjectId: "objectId", DatetimeMS: "date", dt.datetime: "date", Decimal128: "decimal", Regex: "regex", Code: "javascript",
     Timestamp: "timestamp", MinKey: "minKey", MaxKey: "maxKey", DBRef: "object", bytes: "binData",
 }  # fmt: skip
-_SCALARS = ("int", "long", "double", "decimal", "string", "binData", "uuid", "bool", "date", "objectId")
+SCALARS = ("int", "long", "double", "decimal", "string", "binData", "uuid", "bool", "date", "objectId")
 _WHOLE_DOUBLE = 2**53
 
 
@@ -63,7 +63,7 @@ class Prover:
         kinds = set(self._counts[key]) - {"null"}
         if len(kinds) == 1:
             kind = kinds.pop()
-            return kind if kind in _SCALARS else None
+            return kind if kind in SCALARS else None
         if kinds == {"int", "long"}:
             return "long"
         if kinds and kinds <= {"int", "long", "double"}:
@@ -72,8 +72,12 @@ class Prover:
             return "decimal"
         return None
 
-    def table(self, table: Table) -> Table:
-        """Return the table as the data prove it: `_id`, promoted fields, and the whole document in a last column."""
+    def natives(self) -> dict[str, str | None]:
+        """Return what each field is throughout, None where no one type holds all its values."""
+        return {key: self._native(key) for key in self._counts}
+
+    def promoted(self) -> list[Column]:
+        """Return the fields that become columns, `_id` first, by first appearance."""
         total = self.documents or 1
         columns: list[Column] = []
         for key, counts in self._counts.items():
@@ -93,11 +97,16 @@ class Prover:
                 shares=_shares(counts),
             )
             columns.insert(0, column) if key == "_id" else columns.append(column)
+        return columns
+
+    def table(self, table: Table) -> Table:
+        """Return the table as the data prove it: `_id`, promoted fields, and the whole document in a last column."""
+        columns = self.promoted()
         if not any(c.name == "_id" for c in columns) and not self.documents:
             columns.insert(
                 0, Column(name="_id", type=parse("objectId"), native="objectId", nullable=False, path=("_id",))
             )
-        columns = _unique(columns)
+        columns = unique_names(columns)
         columns.append(_document_column({c.name for c in columns}))
         return msgspec.structs.replace(
             table,
@@ -112,7 +121,8 @@ class Prover:
         )
 
 
-def _unique(columns: list[Column]) -> list[Column]:
+def unique_names(columns: list[Column]) -> list[Column]:
+    """Return the columns, a name that an earlier one has with underscores behind it."""
     taken: set[str] = set()
     out = []
     for column in columns:
@@ -183,12 +193,12 @@ def sampled(documents: Iterable[dict[str, Any]]) -> tuple[Column, ...]:
         for path, counter in counts.items()
     ]
     columns.sort(key=lambda c: (c.path != ("_id",),))
-    return tuple(_unique(columns))
+    return tuple(unique_names(columns))
 
 
 def _one(counter: Counter[str]) -> str | None:
     kinds = [name for name in counter if name != "null"]
-    if len(kinds) == 1 and kinds[0] in (*_SCALARS, "object", "array"):
+    if len(kinds) == 1 and kinds[0] in (*SCALARS, "object", "array"):
         return kinds[0]
     return "long" if set(kinds) == {"int", "long"} else None
 
@@ -197,5 +207,5 @@ def _sampled_type(counter: Counter[str], inside: Counter[str] | None) -> DataTyp
     native = _one(counter)
     if native == "array":
         item = _one(inside) if inside else None
-        return Array(parse(item) if item in _SCALARS else Document())
+        return Array(parse(item) if item in SCALARS else Document())
     return Document() if native in (None, "object") else parse(native)

@@ -27,6 +27,7 @@ from dblens.engines.base import (
     CheckResult,
     Chunk,
     ConflictRule,
+    Embedding,
     Engine,
     Feature,
     Field,
@@ -42,7 +43,7 @@ from dblens.engines.base import (
     Support,
     Url,
 )
-from dblens.engines.mongodb import canonical, export, extjson, inspect, load, names, scan, stage
+from dblens.engines.mongodb import arrays, canonical, embed, export, extjson, inspect, load, names, scan, stage
 from dblens.engines.mongodb.errors import guard
 from dblens.engines.mongodb.flatten import Prover
 from dblens.engines.mongodb.lock import Lease
@@ -266,27 +267,44 @@ class MongoSession:
     def join(self, snapshot: Snapshot) -> Source:  # noqa: ARG002
         raise Unsupported("reading one instant from several sessions", _NOTE, hint="use --jobs 1")
 
+    def array_table(self, collection: Table, path: tuple[str, ...], name: str) -> Table:
+        return arrays.table_of(collection, path, name)
+
     def profile(self, table: Table, report: Report = silent) -> Table:
-        prover = Prover()
         label = f"profile {table.namespace}.{table.name}"
         import bson
 
-        for batch in self.batches(table, label=label, joined=True):
+        if arrays.path_of(table):
+            items = arrays.ArrayProver(table)
+            for batch in self._stored(table, label=label, joined=True):
+                items.add(batch)
+                report(Progress(label, items.documents, table.rows_estimate))
+            return items.table()
+        prover = Prover()
+        for batch in self._stored(table, label=label, joined=True):
             prover.add(bson.decode_all(batch, OPTIONS))
             report(Progress(label, prover.documents, table.rows_estimate))
         return prover.table(table)
 
     def count(self, table: Table, *, where: str | None = None) -> int:
+        if arrays.path_of(table):
+            return sum(map(len, self.batches(table, where=where)))
         with guard(f"counting {table.namespace}.{table.name}"):
             return int(self.raw((table.namespace, table.name)).count_documents(scan.where(where), session=self.lsid))
 
-    def batches(
+    def batches(self, table: Table, *, keys: KeyRange = ALL, where: str | None = None) -> Iterator[list[bytes]]:
+        """Read raw documents in batches, as the verifier does: a collection's, or those made of an array's elements."""
+        path = arrays.path_of(table)
+        found = self._stored(table, keys=keys, where=where)
+        return arrays.cut(found, path) if path else found
+
+    def _stored(
         self, table: Table, *, keys: KeyRange = ALL, where: str | None = None, label: str = "", joined: bool = False
     ) -> Iterator[Any]:
         """Read a collection's raw documents in batches: lists of octets, or each batch's octets in one piece."""
         self._cancelled.clear()
         with guard(label or f"reading {table.namespace}.{table.name}"):
-            cursor = self.raw((table.namespace, table.name)).find_raw_batches(
+            cursor = self.raw((table.namespace, arrays.collection_of(table))).find_raw_batches(
                 scan.query(keys, where), session=self.lsid, batch_size=_BATCH, no_cursor_timeout=False
             )
             with cursor:
@@ -310,7 +328,8 @@ class MongoSession:
 
     def chunks(self, table: Table, rows: int, *, where: str | None = None) -> list[KeyRange]:
         with guard(f"cutting {table.namespace}.{table.name} into chunks"):
-            return scan.chunks(self.raw((table.namespace, table.name)), table, rows, where, self.lsid)
+            collection = self.raw((table.namespace, arrays.collection_of(table)))
+            return scan.chunks(collection, table, rows, where, self.lsid)
 
     def formats_out(self, table: Table, fields: Sequence[Field]) -> tuple[Format, ...]:  # noqa: ARG002
         return export.formats(fields)
@@ -319,7 +338,9 @@ class MongoSession:
         self, table: Table, fields: Sequence[Field], fmt: Format, *, keys: KeyRange = ALL, where: str | None = None
     ) -> Generator[Block]:
         label = f"{table.namespace}.{table.name}"
-        batches = self.batches(table, keys=keys, where=where)
+        batches: Iterator[list[bytes]] = self._stored(table, keys=keys, where=where)
+        if path := arrays.path_of(table):
+            batches = arrays.unwound(batches, path)
         if fmt == "bson":
             return export.raw_blocks(batches)
         if fmt == "rows":
@@ -333,6 +354,7 @@ class MongoSession:
         *,
         keys: KeyRange = ALL,
         where: str | None = None,
+        exact: bool = False,  # noqa: ARG002 - the client's JSON is always the canonical form
         report: Report = silent,
     ) -> Fingerprint:
         total = Accumulator()
@@ -439,6 +461,19 @@ class MongoSession:
             rows += len(call)
         runs.commit(msgspec.structs.replace(chunk, rows=rows))
         return rows
+
+    @_writes
+    def embed(
+        self,
+        place: Place,
+        fields: Sequence[Field],
+        fmt: Format,
+        blocks: Iterable[Block],
+        chunk: Chunk,
+        embedding: Embedding,
+    ) -> int:
+        """Put rows into their documents: first beside them as they come, then array by array in one ordered read."""
+        return embed.embed(self, place, fields, fmt, blocks, chunk, embedding)
 
     @staticmethod
     def _insert(collection: Collection[Any], documents: list[RawBSONDocument], *, fast: bool) -> None:

@@ -166,12 +166,17 @@ def _marked(runs: Runs, record: RunRecord, state: RunState) -> RunRecord:
     return marked
 
 
+def _collections(moves: Sequence[Move]) -> list[Move]:
+    """Return one move a collection: embedded tables lie in that of their parent."""
+    return list({move.staged: move for move in moves}.values())
+
+
 def swap(session: MongoSession, record: RunRecord, moves: Sequence[Move], report: Report) -> RunRecord:
     """Rename every staged collection to its live name, what was live to its previous name first."""
     runs = Runs(session)
     record = _marked(runs, record, "swapping")
     there = _there(session, {m.live[0] for m in moves})
-    for move in moves:
+    for move in _collections(moves):
         if move.staged in there:
             if move.live in there:
                 if move.previous is None or move.previous in there:
@@ -192,7 +197,7 @@ def unswap(session: MongoSession, record: RunRecord, moves: Sequence[Move], repo
     runs = Runs(session)
     record = _marked(runs, record, "rolling_back")
     there = _there(session, {m.live[0] for m in moves})
-    for move in reversed(moves):
+    for move in reversed(_collections(moves)):
         if move.staged not in there and move.live in there:
             _rename(session, move.live, move.staged)
             there.discard(move.live)

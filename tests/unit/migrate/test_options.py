@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dblens.errors import InvalidInput
-from dblens.migrate.options import Options, Rule, RuleBook, matches, parse_rule
+from dblens.migrate.options import Options, Rule, RuleBook, matches, parse_rule, split_path
 from dblens.transfer.mask import Mask, key_id
 
 
@@ -97,3 +97,12 @@ def test_a_column_action_on_a_table_is_no_table_rule() -> None:
     assert rules.for_table("public", "orders") == []
     with pytest.raises(InvalidInput, match="orders"):
         rules.check()
+
+
+def test_paths() -> None:
+    assert split_path("a") == ("a",)
+    assert split_path("a.b c.d") == ("a", "b c", "d")
+    assert split_path(r"a\.b.c\.") == ("a.b", "c.")
+    for text in ("", "a.", ".a", "a..b"):
+        with pytest.raises(InvalidInput, match="not a path"):
+            split_path(text)

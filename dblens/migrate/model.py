@@ -71,6 +71,8 @@ class TablePlan(_Part, frozen=True, kw_only=True, omit_defaults=True):
     masks: dict[str, Mask] = {}
     transforms: tuple[str, ...] = ()
     append: bool = False
+    filter: str | None = None
+    """The rule's filter alone, where `where` also leaves out rows whose parent does not come along."""
     embedding: Embedding | None = None
     """Where the rows go when they become an array of another table's documents; `live` and the like are then those of that table."""
 

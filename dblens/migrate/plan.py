@@ -7,27 +7,24 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from itertools import islice
 
 import msgspec
 
-from dblens.engines.base import ARRAY, ARRAY_NOTE, ARRAY_OF, Arrays, Build, CheckResult, Field, Place, Target
+from dblens.engines.base import ARRAY, Build, CheckResult, Field, Place, Target
 from dblens.errors import Conflict, DBLensError, InvalidInput, Unsupported
 from dblens.events import Progress, Report, StepDone, StepStarted, silent
-from dblens.migrate.align import Nesting, align_foreign_keys, nest, nestings, with_parent
+from dblens.migrate.align import Nesting, align_foreign_keys, nest, nestings
 from dblens.migrate.convert import Converted, Converter, Side
+from dblens.migrate.cost import estimate
 from dblens.migrate.link import Link
-from dblens.migrate.model import Cost, Endpoint, Loss, Notice, Plan, TablePlan, seal
-from dblens.migrate.options import Options, RuleBook, matches, split_path
+from dblens.migrate.model import Endpoint, Loss, Notice, Plan, TablePlan, seal
+from dblens.migrate.nested import array_tables, as_array, leave_orphans
+from dblens.migrate.options import Options, RuleBook, matches
 from dblens.schema.model import Schema, Table
 from dblens.schema.stable import schema_hash
-from dblens.schema.types import Document
 from dblens.transfer.copy import TableCopy, choose_format
 from dblens.values.forms import CODEC_VERSION
 from dblens.version import __version__
-
-SLOWEST, FASTEST = 40_000.0, 400_000.0
-"""Rows a second between which a first estimate lies when nothing could be measured (performance.md, both ends of its table)."""
 
 
 def make_plan(source: Link, target: Link, options: Options, *, report: Report = silent) -> Plan:
@@ -84,7 +81,7 @@ class _Planner:
             )
             clock = self._step("inspect", clock, f"{len(schema.tables)} tables")
             tables = self._chosen(schema)
-            tables += self._arrays(schema, tables)
+            tables += array_tables(self.options, self.reader, self.target.engine, schema, tables)
             self.report(StepStarted("profile"))
             profiled = [self.reader.profile(table, self.report) for table in tables]
             clock = self._step("profile", clock)
@@ -126,36 +123,6 @@ class _Planner:
                 hint="check the database name and --tables / --exclude",
             )
         return chosen
-
-    def _arrays(self, schema: Schema, chosen: Sequence[Table]) -> list[Table]:
-        """Return the tables of arrays that `children` asks for. Raises InvalidInput for what is no array of a chosen collection."""
-        if not self.options.children:
-            return []
-        texts = dict.fromkeys(self.options.children)
-        if not isinstance(self.reader, Arrays) or self.target.engine.facts.documents:
-            raise InvalidInput(
-                f"{next(iter(texts))!r} cannot become a child table from {self.reader.engine.title} to {self.target.engine.title}",
-                hint="--child-table takes arrays of documents into tables; leave it out here",
-            )
-        taken = {(t.namespace, t.name) for t in schema.tables}
-        found = []
-        for text in texts:
-            heads = [(f"{p}{t.name}.", t) for t in chosen for p in ("", f"{t.namespace}.")]
-            head, owner = max(
-                ((h, t) for h, t in heads if text.startswith(h)), key=lambda x: len(x[0]), default=("", None)
-            )
-            if owner is None:
-                raise InvalidInput(
-                    f"no collection of the migration has an array {text!r}",
-                    hint="write --child-table collection.path, for example orders.items; names are case-sensitive",
-                )
-            path = split_path(text[len(head) :])
-            name = "_".join((owner.name, *path))
-            while (owner.namespace, name) in taken:
-                name += "_"
-            taken.add((owner.namespace, name))
-            found.append(self.reader.array_table(owner, path, name))
-        return found
 
     def _other_objects(self, schema: Schema) -> None:
         for view in schema.views:
@@ -226,7 +193,7 @@ class _Planner:
         plans = []
         for i, (c, place, existing) in enumerate(converted):
             self.report(Progress("check tables", i, len(converted), "tables"))
-            self._as_array(c, by_source)
+            as_array(c, by_source)
             nesting = nested.get((c.source.namespace, c.source.name))
             parent = by_source.get((nesting.parent.namespace, nesting.parent.name)) if nesting else None
             if nesting is None:
@@ -237,70 +204,18 @@ class _Planner:
         self._other_objects(schema)
         return plans
 
-    def _as_array(self, c: Converted, by_source: dict[Place, Converted]) -> None:
-        """Say where an array's rows come from, and take only those of documents that come along."""
-        if ARRAY not in c.source.options:
-            return
-        label = f"{c.source.namespace}.{c.source.name}"
-        owner = by_source.get((c.source.namespace, c.source.options[ARRAY_OF]))
-        if owner is None:
-            return  # it is blocked, and so is the plan
-        whole = [f.column.name for f in owner.fields if isinstance(f.column.type, Document) and not f.column.path]
-        kept = (
-            f"{owner.source.name}.{whole[0]} keeps the whole documents"
-            if whole
-            else "the documents do not come along whole, so what is no element stays behind"
-        )
-        c.transforms.append(f"{label}: {c.source.options[ARRAY_NOTE]}; {kept}")
-        if owner.where is None:
-            return
-        if c.where is not None and c.where != owner.where:
-            raise InvalidInput(
-                f"{label} cannot have a filter besides that of its documents", hint="filter the collection alone"
-            )
-        c.where = owner.where
-
     def _embedded(self, c: Converted, parent: Converted, nesting: Nesting, live: dict[Place, Table]) -> TablePlan:
         """Plan a table whose rows become elements of another's documents."""
         place = (parent.target.namespace, parent.target.name)
         waiting = self.target.engine.ddl.staged((place[0], f"{place[1]}[]{c.target.name}"), self.run)
         embedding = nest(c, parent, nesting, waiting)
-        self._leave_orphans(c, parent, nesting)
+        own = c.where
+        left = leave_orphans(c, parent, nesting, self.reader) if self.options.content != "schema" else None
+        if left:
+            self.losses.append(left)
         made = self._table(c, place, place in live, None)
-        return msgspec.structs.replace(made, embedding=embedding, mode="none" if made.mode == "none" else "fast")
-
-    def _leave_orphans(self, c: Converted, parent: Converted, nesting: Nesting) -> None:
-        """Leave rows behind whose parent does not come along, as a loss to accept."""
-        if self.options.content == "schema":
-            return
-        has_parent = with_parent(nesting, self.reader.engine, parent.where)
-        own = f"({c.where}) AND " if c.where else ""
-        kept = f"{own}{has_parent}"
-        count = self.reader.count(c.source, where=c.where) - self.reader.count(c.source, where=kept)
-        if not count:
-            return
-        label = f"{c.source.namespace}.{c.source.name}"
-        names = c.source.primary_key.columns if c.source.primary_key else tuple(nesting.link)
-        fields = [f for n in names for f in c.fields if f.column.name == n]
-        # A NULL among the referring columns makes the condition unknown, which is neither true nor false.
-        rows = self.reader.canonical_rows(c.source, fields, where=f"{own}CASE WHEN {has_parent} THEN 0 ELSE 1 END = 1")
-        columns = ",".join(nesting.link)
-        self.losses.append(
-            Loss(
-                id=f"{label}.{columns}:orphans",
-                table=label,
-                column=columns,
-                kind="orphans",
-                repair="drop",
-                count=count,
-                samples=tuple(
-                    tuple(None if v is None else v.decode("utf-8", "backslashreplace") for v in row)
-                    for row in islice(rows, 5)
-                ),
-                why=f"they refer to no row of {nesting.parent.name} that comes along, so there is no document to embed them in",
-            )
-        )
-        c.where = kept
+        mode = "none" if made.mode == "none" else "fast"
+        return msgspec.structs.replace(made, embedding=embedding, mode=mode, filter=own if left else None)
 
     def _existing(self, taken: Sequence[Place], views: set[Place]) -> None:
         if not taken:
@@ -431,7 +346,10 @@ class _Planner:
             build = ddl.build(own, places, types, self.writer.flavour)
         except DBLensError as error:
             self.blocks.append(Notice(kind="ddl", name="target", reason=error.message))
-        cost = self._cost(plans)
+        cost = estimate(plans, self.reader, None if self.missing else self.writer, self.target.engine)
+        if cost.target_free is not None and cost.target_free < cost.octets * 2:
+            needs = f"needs about {cost.octets * 2} octets (data and indexes), {cost.target_free} are free"
+            self.blocks.append(Notice(kind="disk", name="target", reason=needs))
         return seal(
             Plan(
                 id=self.run,
@@ -480,42 +398,6 @@ class _Planner:
         if self.options.existing == "replace":
             notes.append("replaced tables are kept until `dblens migrate finalize`")
         return notes
-
-    def _cost(self, plans: Sequence[TablePlan]) -> Cost:
-        rows = sum(p.rows for p in plans)
-        # Statistics of a fresh table say next to nothing, so a hundred octets a row is the least.
-        octets = sum(max(p.source.bytes or 0, p.rows * 100) for p in plans)
-        rate = self._measure(max(plans, key=lambda p: p.rows)) if rows else None
-        low, high = (rows / rate, 4 * rows / rate) if rate else (rows / FASTEST, rows / SLOWEST)
-        if self.target.engine.facts.documents:
-            high = max(high, rows / 6_000)
-        free = None if self.missing else self.writer.free_bytes()
-        if free is not None and free < octets * 2:
-            self.blocks.append(
-                Notice(
-                    kind="disk",
-                    name="target",
-                    reason=f"needs about {octets * 2} octets (data and indexes), {free} are free",
-                )
-            )
-        return Cost(
-            rows=rows, octets=octets, seconds_low=round(low, 2), seconds_high=round(high + 1, 2), target_free=free
-        )
-
-    def _measure(self, plan: TablePlan) -> float | None:
-        """Read the largest table for a twentieth of a second and return its rows a second, None when it is too small to be worth it."""
-        start, rows = time.monotonic(), 0
-        blocks = (
-            self.reader.export(plan.source, plan.fields, "rows", where=plan.where) if plan.format != "bson" else None
-        )
-        if blocks is None or plan.rows < 200_000:
-            return None
-        with closing(blocks):
-            for block in blocks:
-                rows += block.rows or 0
-                if time.monotonic() - start > 0.05:
-                    break
-        return rows / max(time.monotonic() - start, 1e-3)
 
 
 def _repaired(field: Field, results: Sequence[CheckResult]) -> Field:

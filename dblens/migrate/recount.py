@@ -11,7 +11,7 @@ from dblens.migrate.model import Plan
 
 def has_losses(plan: Plan) -> bool:
     """Tell whether any value is repaired on the way."""
-    return any(field.repairs for table in plan.tables if table.mode != "none" for field in table.fields)
+    return any(loss.repair != "none" for loss in plan.losses)
 
 
 def recount(plan: Plan, reader: Source) -> None:
@@ -21,8 +21,14 @@ def recount(plan: Plan, reader: Source) -> None:
     by the verdict.
     """
     known = {(loss.table, loss.column, loss.kind): loss.count for loss in plan.losses}
+    dropped = {loss.table: loss for loss in plan.losses if loss.repair == "drop"}
     grown = []
     for table in plan.tables:
+        if table.name in dropped:
+            loss = dropped[table.name]
+            count = reader.count(table.source, where=table.filter) - reader.count(table.source, where=table.where)
+            if count > loss.count:
+                grown.append(f"{loss.id}: {loss.count} were accepted, now {count}")
         asked = [(msgspec.structs.replace(f, repairs=()), check) for f in table.fields for check in f.repairs]
         if not asked or table.mode == "none":
             continue

@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 import dblens
-from dblens.errors import InvalidInput, Irreversible, LossNotAccepted, QueryFailed
+from dblens.errors import InvalidInput, Irreversible, LossNotAccepted, QueryFailed, StalePlan
 from dblens.migrate import model
 from dblens.migrate.copying import Copying
 from dblens.migrate.evidence import make_manifest
@@ -28,6 +28,7 @@ from dblens.migrate.options import Options, Rule
 from dblens.schema.stable import schema_hash
 from dblens.transfer.mask import Mask, key_id
 from dblens.workspace.migrations import link
+from tests.faults.steady import live_tables, open_link, run_sql
 from tests.servers import Mongo, Postgres
 from tests.servers.fixtures import require
 from tests.surfaces.test_bad_input import run
@@ -517,3 +518,25 @@ def test_the_plan_covers_both(orders: str, new_database: New, mongo: Mongo, tmp_
     embedded = plan(source, target, embed=("order_items",))
     apart = [msgspec.structs.replace(t, embedding=None) for t in embedded.tables]
     assert model.plan_hash(msgspec.structs.replace(embedded, tables=tuple(apart))) != embedded.hash
+
+
+def test_orphans_that_came_later_are_not_dropped_silently(mongo: Mongo, new_database: New) -> None:
+    """Rows that lost their parent since the plan were counted by nobody, so nobody accepted to lose them."""
+    source, target = new_database(require("sqlite")), new_database(mongo)
+    run_sql(
+        source,
+        "create table orders (id integer primary key, who text)",
+        "create table order_items (id integer primary key, order_id integer references orders (id), sku text)",
+        "insert into orders values (1, 'a'), (2, 'b')",
+        "insert into order_items values (10, 1, 'x'), (11, 2, 'y'), (12, 7, 'lost')",
+    )
+    a, b = open_link(source), open_link(target)
+    ws = dblens.open()
+    made = ws.migrations.plan(a, b, Options(embed=("order_items",)))
+    assert [(x.kind, x.repair, x.count) for x in made.losses] == [("orphans", "drop", 1)]
+    run_sql(source, "insert into order_items values (13, 8, 'later')")
+    with pytest.raises(StalePlan, match="1 were accepted, now 2"):
+        ws.migrations.apply(made, source=a, target=b, accept=["all"])
+    assert live_tables(target) == set()
+    run_sql(source, "delete from order_items where id = 13")
+    assert ws.migrations.apply(made, source=a, target=b, accept=["all"]).equal

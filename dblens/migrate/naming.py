@@ -48,7 +48,7 @@ class Names:
             clean = "".join(c if c < "\U00010000" and (c.isprintable() or c == "\n") else "_" for c in clean.rstrip())
             if not self._can_hold(clean):
                 clean = "".join(c if c.isalnum() and c.isascii() else "_" for c in clean)
-        if not clean or clean.startswith(self._facts.reserved_prefixes or ("\0",)):
+        if not clean or self._fold(clean).startswith(self._facts.reserved_prefixes or ("\0",)):
             clean = f"t_{clean}"
         if clean == name and self._size(clean) <= self._facts.identifier_limit and self._fold(clean) not in self._taken:
             self._taken.add(self._fold(clean))

@@ -122,3 +122,10 @@ def test_normal_forms_are_two_names() -> None:
 def test_hostile_names_are_kept_where_they_fit() -> None:
     for name in ('a"b', "x'; drop table y;--", "%s", "{}", "new\nline", "select", "🧊"):
         assert Names(facts()).give(name) == name
+
+
+def test_a_reserved_beginning_is_told_as_the_target_folds() -> None:
+    folding = facts(folds_case=True, reserved_prefixes=("sqlite_",))
+    exact = facts(folds_case=False, reserved_prefixes=("pg_",))
+    assert Names(folding).give("SQLite_orders") != "SQLite_orders"
+    assert Names(exact).give("PG_orders") == "PG_orders"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from dblens.engines.base import Field
 from dblens.engines.postgres import export, image
+from dblens.engines.postgres.link import Link
 from dblens.migrate.apply import apply_plan
 from dblens.migrate.options import Options
 from dblens.migrate.plan import make_plan
@@ -22,6 +24,12 @@ from tests.servers import Postgres
 
 SHAPE = "(id int PRIMARY KEY, amount numeric, note text, at timestamptz, body jsonb, raw bytea)"
 ROWS = "SELECT i, i / 7.0, CASE WHEN i % 5 > 0 THEN 'n' || i END, now(), '{\"a\": [1, 2]}'::jsonb, '\\x00ff' FROM generate_series(1, 2000) i"
+
+
+@pytest.fixture(autouse=True)
+def _near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else this machine does meanwhile."""
+    monkeypatch.setattr(Link, "near", True)
 
 
 @pytest.fixture
@@ -150,13 +158,12 @@ def test_far_and_near_give_one_digest(session: Any, monkeypatch: pytest.MonkeyPa
         if statement.strip():
             session.execute(statement)
     table: Table = next(t for t in session.inspect().tables if t.name == "odd")
-    link = session._link
     for column, form in zip(table.columns, FORMS, strict=True):
         fields = (Field(column=column, form=Form.NATIVE if native else form),)
         by_rows = Accumulator()
         by_rows.add_rows(session.canonical_rows(table, fields))
         for near in (True, False):
-            monkeypatch.setitem(vars(link), "near", near)
+            monkeypatch.setattr(Link, "near", near)
             assert session.fingerprint(table, fields) == by_rows.fingerprint(), (column.name, near)
         exact = Accumulator()
         exact.add_rows(session.canonical_rows(table, fields, exact=True))
@@ -164,9 +171,24 @@ def test_far_and_near_give_one_digest(session: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_far_server_hashes_by_itself(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert session._link.near, "a server on this machine answers within a millisecond"
-    monkeypatch.setitem(vars(session._link), "near", False)
+    monkeypatch.setattr(Link, "near", False)
     a = side(session, "a")
     assert session.images(a.table, a.fields) is None
     monkeypatch.setattr(session._link, "copy_rows", lambda *_: pytest.fail("rows crossed the network"))
     assert session.fingerprint(a.table, a.fields).total.count == 2000
+
+
+@pytest.mark.parametrize(("wait", "near"), [(0.0, True), (0.01, False)])
+def test_nearness_is_measured_once(pg15: Postgres, monkeypatch: pytest.MonkeyPatch, wait: float, near: bool) -> None:
+    monkeypatch.undo()
+    trips: list[str] = []
+
+    def answer(sql: str) -> tuple[int]:
+        trips.append(sql)
+        time.sleep(wait)
+        return (1,)
+
+    with closing(link(pg15.create_database(), allow_password=True).connect()) as session:
+        monkeypatch.setattr(session._link, "one", answer)
+        assert [session._link.near, session._link.near] == [near, near]
+    assert len(trips) == 3

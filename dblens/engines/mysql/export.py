@@ -86,10 +86,11 @@ def _lines(
     where: str | None,
     columns: bool,
 ) -> Generator[Block]:
-    raw = [_raw(field, fmt) for field in fields] if columns and speed.implementation == "c" else [None]
-    if raw and all(r is not None for r in raw):
-        chosen = [r for r in raw if r is not None]
-        yield from _encoded(stream, chosen, fmt, f" from {place}{sql.filters(sql.key_condition(table, keys), where)}")
+    raw = unrendered(fields, fmt) if columns else None
+    if raw:
+        asked = unrendered_statement(table, raw, where, sql.key_condition(table, keys))
+        kinds = "".join(kind for _, kind in raw).encode()
+        yield from encoded(stream(asked), kinds, "pgtext" if fmt == "pgtext" else "mytext")
         return
     parts = [_part(field, fmt) for field in fields]
     line = "concat(" + ", '\\t', ".join(parts or ["''"]) + ")"
@@ -115,18 +116,28 @@ def _lines(
         if rows:
             yield Block(data=b"".join(pieces), size=size, rows=rows)
     finally:
-        _close(batches)
+        close(batches)
     if oversize:
         yield from _oversize(
             stream, fields, fmt, f" from {place}{sql.filters(condition, where, f'{line} is null')}", oversize
         )
 
 
-def _encoded(stream: Stream, chosen: Sequence[tuple[str, str]], fmt: Format, tail: str) -> Generator[Block]:
-    """Stream unrendered columns and write their lines in C: the server only reads, which takes it half the time."""
-    kinds = "".join(kind for _, kind in chosen).encode()
-    dialect: speed.Dialect = "pgtext" if fmt == "pgtext" else "mytext"
-    batches = stream(f"select {', '.join(e for e, _ in chosen)}{tail}")
+def unrendered(fields: Sequence[Field], fmt: Format) -> list[tuple[str, str]] | None:
+    """Return what to select and its kind (`values.speed`) by field where lines can be written here in C, else None."""
+    raw = [_raw(field, fmt) for field in fields] if speed.implementation == "c" else []
+    known = [r for r in raw if r is not None]
+    return known if known and len(known) == len(fields) else None
+
+
+def unrendered_statement(table: Table, columns: Sequence[tuple[str, str]], where: str | None, keys: str = "") -> str:
+    """Return the statement that reads unrendered columns."""
+    place = sql.where_is((table.namespace, table.name))
+    return f"select {', '.join(e for e, _ in columns)} from {place}{sql.filters(keys, where)}"
+
+
+def encoded(batches: Iterator[Sequence[Raw]], kinds: bytes, dialect: speed.Dialect) -> Generator[Block]:
+    """Write unrendered rows as lines in C: the server only reads, which takes it half the time."""
     try:
         pieces: list[bytes] = []
         size = rows = 0
@@ -141,7 +152,7 @@ def _encoded(stream: Stream, chosen: Sequence[tuple[str, str]], fmt: Format, tai
         if rows:
             yield Block(data=b"".join(pieces), size=size, rows=rows)
     finally:
-        _close(batches)
+        close(batches)
 
 
 def _raw(field: Field, fmt: Format) -> tuple[str, str] | None:
@@ -172,7 +183,8 @@ def _raw(field: Field, fmt: Format) -> tuple[str, str] | None:
             return _text(field, e, fmt), "r"
 
 
-def _close(batches: Iterator[Any]) -> None:
+def close(batches: Iterator[Any]) -> None:
+    """End a stream early where it can be."""
     close = getattr(batches, "close", None)
     if close is not None:
         close()
@@ -296,7 +308,7 @@ def _rows(stream: Stream, fields: Sequence[Field], tail: str) -> Generator[Block
             size = sum(len(v) for row in batch[:50] for v in row if v is not None) * max(len(batch) // 50, 1)
             yield Block(data=rows, size=size + 8 * len(rows) * len(fields), rows=len(rows))
     finally:
-        _close(batches)
+        close(batches)
 
 
 _INT, _FLOAT, _TEXT, _OCTETS = "I", "F", "R", "-"

@@ -37,7 +37,7 @@ from dblens.engines.base import (
     Support,
     Url,
 )
-from dblens.engines.mysql import build, canonical, checks, export, inspect, load, merge, runs, sql, swap
+from dblens.engines.mysql import build, canonical, checks, export, image, inspect, load, merge, runs, sql, swap
 from dblens.engines.mysql.driver import Link, Raw, check_options, open_link
 from dblens.engines.mysql.infile import Loader
 from dblens.engines.mysql.sql import literal, quote, where_is
@@ -45,7 +45,7 @@ from dblens.errors import Cancelled, DBLensError, EngineError, InvalidInput, Per
 from dblens.events import Report, silent
 from dblens.schema.model import ForeignKey, Schema, Table, TableRef
 from dblens.schema.types import Boolean, Integer
-from dblens.values.digest import Fingerprint
+from dblens.values.digest import Accumulator, Fingerprint
 
 if TYPE_CHECKING:
     from dblens.engines.base import Target
@@ -358,6 +358,21 @@ class MySQLSession:
         report: Report = silent,
     ) -> Fingerprint:
         return canonical.fingerprint(self._stream, table, fields, keys, where, report, self._cheap_rows, exact)
+
+    def images(self, table: Table, fields: Sequence[Field]) -> tuple[str, ...] | None:  # noqa: ARG002
+        return image.forms(fields, self._flavour) if self._cheap_rows else None
+
+    def image(
+        self, table: Table, fields: Sequence[Field], *, where: str | None = None, report: Report = silent
+    ) -> Fingerprint:
+        return image.fingerprint(self._stream, table, fields, where, report)
+
+    def export_images(
+        self, table: Table, fields: Sequence[Field], fmt: Format, *, where: str | None, sums: Accumulator
+    ) -> Generator[Block] | None:
+        if fmt != "mytext" or self.images(table, fields) is None:
+            return None
+        return image.blocks(self._stream, table, fields, where, sums)
 
     def canonical_rows(
         self,

@@ -44,10 +44,11 @@ def _root(
 
 def _assemble() -> None:
     """Attach every noun. Their modules import no driver and nothing heavy, so that `--help` stays quick."""
-    from dblens.cli import demo, migrate, schema, verify
+    from dblens.cli import demo, migrate, schema, store, verify
 
     app.add_typer(schema.app, name="schema")
     app.add_typer(migrate.app, name="migrate")
+    app.add_typer(store.app, name="store")
     app.command()(verify.verify)
     app.command()(demo.demo)
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
+import secrets
+import threading
 import time
+
+_order = threading.Lock()
+_last = 0
 
 
 def new_id() -> str:
-    """Return a new id: 32 hexadecimal digits that sort by the time they were made (UUID version 7, RFC 9562)."""
-    millis = time.time_ns() // 1_000_000
-    noise = bytearray(os.urandom(10))
-    noise[0] = 0x70 | (noise[0] & 0x0F)
-    noise[2] = 0x80 | (noise[2] & 0x3F)
-    return millis.to_bytes(6, "big").hex() + noise.hex()
+    """Return a new id: 32 hexadecimal digits that sort by the time they were made (UUID version 7, RFC 9562).
+
+    Of one process also those of the same millisecond, and when the clock is set back.
+    """
+    global _last  # noqa: PLW0603
+    made = (time.time_ns() // 1_000_000) << 74 | secrets.randbits(74)
+    with _order:
+        if made <= _last:
+            made = _last + 1 + secrets.randbits(48)
+        _last = made
+    millis, high, low = made >> 74, made >> 62 & 0xFFF, made & (1 << 62) - 1
+    return f"{millis << 80 | 7 << 76 | high << 64 | 2 << 62 | low:032x}"
 
 
 def now() -> dt.datetime:

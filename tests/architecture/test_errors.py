@@ -39,6 +39,8 @@ def test_exit_codes_leave_1_and_signals_alone() -> None:
 def make(kind: type[DBLensError]) -> DBLensError:
     if kind is errors.Unsupported:
         return errors.Unsupported("views", "there are none", hint="use a table")
+    if kind is errors.RateLimited:
+        return errors.RateLimited("too many logins", retry_after=8, hint="try 8")
     return kind("it failed with 7", hint="try 8")
 
 

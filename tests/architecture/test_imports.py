@@ -23,6 +23,9 @@ VIOLATIONS = {
         ("dblens/transfer/__init__.py", "import dblens.migrate"),
         ("dblens/migrate/__init__.py", "import dblens.workspace"),
         ("dblens/workspace/__init__.py", "import dblens.cli"),
+        ("dblens/store/__init__.py", "import dblens.engines"),
+        ("dblens/accounts/__init__.py", "import dblens.workspace"),
+        ("dblens/settings.py", "import dblens.store"),
         ("dblens/workspace/__init__.py", "def late() -> None:\n    import dblens.cli"),
     ],
     "drivers": [
@@ -32,6 +35,11 @@ VIOLATIONS = {
         ("dblens/schema/order.py", "from pymongo import MongoClient"),
         ("dblens/values/digest.py", "import bson"),
         ("dblens/transfer/__init__.py", "import MySQLdb"),
+    ],
+    "store": [
+        ("dblens/workspace/policy.py", "import sqlalchemy"),
+        ("dblens/engines/address.py", "import alembic"),
+        ("dblens/accounts/login.py", "from sqlalchemy import select"),
     ],
     "engines": [
         ("dblens/engines/mysql/__init__.py", "import dblens.engines.postgres"),

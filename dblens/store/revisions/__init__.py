@@ -1,0 +1,1 @@
+"""Alembic's revisions: each step of the store's tables, forward and back."""

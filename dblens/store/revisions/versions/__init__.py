@@ -1,0 +1,1 @@
+"""One file per revision; their order is in `down_revision`."""

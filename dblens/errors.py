@@ -4,6 +4,7 @@
     ├─ InvalidInput                                   input.invalid      422    2
     ├─ NotAuthenticated                               auth.required      401    5
     ├─ PermissionDenied                               permission.denied  403    5
+    │  └─ RateLimited(retry_after)                    rate.limited       429    5
     ├─ NotFound                                       not_found          404    4
     ├─ Conflict                                       conflict           409    4
     ├─ Unsupported(feature, why)                      unsupported        501    6
@@ -22,7 +23,8 @@
     │  ├─ ArchiveCorrupt                              archive.corrupt    422    9
     │  └─ ArchiveTooNew                               archive.too_new    422    9
     ├─ StoreError                                     store.failed       503    10
-    └─ VaultError                                     vault.failed       503    10
+    ├─ VaultError                                     vault.failed       503    10
+    └─ MailFailed                                     mail.failed        502    3
 
 A message says what failed, with the value; the hint says what to do next. Neither ever holds a secret.
 """
@@ -69,6 +71,14 @@ class NotAuthenticated(DBLensError):
 
 class PermissionDenied(DBLensError):
     code, http, exit = "permission.denied", 403, 5
+
+
+class RateLimited(PermissionDenied):
+    code, http, exit = "rate.limited", 429, 5
+
+    def __init__(self, message: str, *, retry_after: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or f"try again in {retry_after} s")
+        self.retry_after = retry_after
 
 
 class NotFound(DBLensError):
@@ -154,3 +164,7 @@ class StoreError(DBLensError):
 
 class VaultError(DBLensError):
     code, http, exit = "vault.failed", 503, 10
+
+
+class MailFailed(DBLensError):
+    code, http, exit = "mail.failed", 502, 3

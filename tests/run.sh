@@ -61,9 +61,10 @@ has_headers() {
 
 # Tests start their own private servers: the packages' own daemons never run, and no cluster is made for them.
 apt_install() {
-    local fresh_cluster=false fresh_mariadb=false
+    local fresh_cluster=false fresh_mariadb=false fresh_ssh=false
     [[ " $* " == *" postgresql-15 "* && ! -e /etc/postgresql/15/main ]] && fresh_cluster=true
     [[ " $* " == *" mariadb-server "* ]] && fresh_mariadb=true
+    [[ " $* " == *" openssh-server "* ]] && fresh_ssh=true
     if [[ ! -e /usr/sbin/policy-rc.d ]]; then
         cleanup+=("as_root rm -f /usr/sbin/policy-rc.d")
         printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
@@ -78,11 +79,15 @@ apt_install() {
     if $fresh_mariadb && [[ -d /run/systemd/system ]]; then
         as_root systemctl disable --quiet --now mariadb
     fi
+    if $fresh_ssh && [[ -d /run/systemd/system ]]; then
+        as_root systemctl disable --quiet --now ssh
+    fi
 }
 
 packages() {
     local name missing=()
-    for name in postgresql-15 mariadb-server gcc libc6-dev pkg-config default-libmysqlclient-dev; do
+    for name in postgresql-15 mariadb-server gcc libc6-dev pkg-config default-libmysqlclient-dev \
+        openssh-client openssh-server; do
         installed "$name" || missing+=("$name")
     done
     if ! python=$(find_python); then

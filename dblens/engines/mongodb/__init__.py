@@ -50,7 +50,9 @@ def connect(
     from bson.codec_options import CodecOptions
     from pymongo import MongoClient
 
+    from dblens.engines.access.route import route_of
     from dblens.engines.mongodb.errors import guard
+    from dblens.engines.mongodb.guarded import guarded
     from dblens.engines.mongodb.session import MongoSession
 
     del create
@@ -69,6 +71,12 @@ def connect(
         login = {"username": url.user, "password": password}
         if "authSource" not in options and "authMechanism" not in options:
             login["authSource"] = url.database if url.scheme == "mongodb" else "admin"
+    route = route_of(url)
+    if route is not None:
+        seeds = ",".join((f"{host}{port}", *route.parameters["hosts"]))
+        rest = {name: value for name, value in _options(url).items() if name not in route.parameters}
+        text = f"{url.scheme}://{seeds}/?{urlencode(rest, quote_via=quote)}"
+        login |= guarded(route)
     with guard(f"connecting to {url}"):
         codec: CodecOptions[dict[str, Any]] = CodecOptions()
         client: MongoClient[dict[str, Any]] = MongoClient(

@@ -15,6 +15,8 @@ from typing import Any
 import pymysql
 from pymysql.constants import FIELD_TYPE
 
+from dblens.engines.access.guard import dial_checked
+from dblens.engines.access.route import Route, route_of
 from dblens.engines.base import Result, Url
 from dblens.errors import (
     Cancelled,
@@ -163,11 +165,15 @@ def pymysql_arguments(url: Url, password: str | None, database: str | None) -> d
     }  # fmt: skip
     if (limit := _option(url, "read_timeout")) is not None:
         arguments["read_timeout"] = int(limit)
-    path = _option(url, "unix_socket", "socket")
+    route = route_of(url)
+    path = route.socket if route is not None else _option(url, "unix_socket", "socket")
     if path:
         arguments["unix_socket"] = path
     else:
         arguments["host"], arguments["port"] = url.host or "127.0.0.1", url.port or 3306
+    if route is not None:
+        # The name that a certificate is compared with, whatever the socket leads through.
+        return {**arguments, "host": url.host or "localhost", "port": route.port, **_guarded(route)}
     context = tls_context(url)
     mode = (_option(url, "ssl-mode", "ssl_mode") or "preferred").lower()
     if context is not None:
@@ -175,6 +181,41 @@ def pymysql_arguments(url: Url, password: str | None, database: str | None) -> d
     elif mode == "disabled":
         arguments["ssl_disabled"] = True
     return arguments
+
+
+class _NoClearPassword:
+    """The handler of `mysql_clear_password` for servers that have not proven who they are."""
+
+    def __init__(self, connection: Any) -> None:
+        pass
+
+    def authenticate(self, packet: Any) -> Any:  # noqa: ARG002
+        raise pymysql.err.OperationalError(2059, "the server asked for the password in clear text, which was refused")
+
+
+def _guarded(route: Route) -> dict[str, Any]:
+    """Return pymysql's arguments for a checked route."""
+    given = dict(route.parameters)
+    if not given.pop("clear_password"):
+        given["auth_plugin_map"] = dict.fromkeys(("mysql_clear_password", "dialog"), _NoClearPassword)
+    return given | {"connect_timeout": max(1, int(given["connect_timeout"]))}
+
+
+def connected(factory: Callable[..., Any], url: Url, password: str | None, database: str | None) -> Any:
+    """Open a pymysql connection: over a socket to the checked address where there is a route, TLS still by the host's name."""
+    arguments = pymysql_arguments(url, password, database)
+    route = route_of(url)
+    if route is None:
+        return factory(**arguments)
+    raw = factory(**arguments, defer_connect=True)
+    made = (
+        route.dial(url.host or "localhost", route.port, arguments["connect_timeout"])
+        if not route.addresses
+        else dial_checked(route.addresses, route.port, url.host or "", arguments["connect_timeout"])
+    )
+    route.watch.add(made.fileno())
+    raw.connect(made)
+    return raw
 
 
 class Link:
@@ -188,7 +229,7 @@ class Link:
     ):
         self._streaming: Any = None
         try:
-            self.raw: Any = factory(**pymysql_arguments(url, password, database))
+            self.raw: Any = connected(factory, url, password, database)
         except (pymysql.MySQLError, OSError, RuntimeError) as error:
             raise translate(error, f"connecting to {url}") from error
         self.id = self._thread_id()
@@ -326,6 +367,11 @@ class ClientLink(Link):
             for k, v in shared.items()
             if k in ("user", "password", "host", "port", "charset", "connect_timeout", "unix_socket")
         }
+        route = route_of(url)
+        if route is not None and route.socket is not None:
+            arguments["host"] = "localhost"  # any other name would mean TCP to this library
+        elif route is not None:
+            arguments["host"], arguments["port"] = route.addresses[0], route.port
         if database is not None:
             arguments["database"] = database
         if "read_timeout" in shared:
@@ -399,7 +445,13 @@ def open_link(url: Url, password: str | None, database: str | None) -> Link:
     if wanted == "mysqlclient" and mysqlclient() is None:
         raise Unsupported("driver=mysqlclient", "mysqlclient is not installed", hint="pip install 'dblens[fast]'")
     # Python's own TLS checks certificates the same way whatever library mysqlclient was built with.
-    if wanted == "pymysql" or mysqlclient() is None or tls_context(url) is not None:
+    route = route_of(url)
+    # MariaDB's C library tells any server the password in clear text that asks for it so: on a checked route only who
+    # names it gets it, and only on this machine.
+    strange = route is not None and (
+        route.parameters.get("ssl") is not None or not route.trusted or (wanted is None and route.socket is None)
+    )
+    if wanted == "pymysql" or mysqlclient() is None or strange or (route is None and tls_context(url) is not None):
         return Link(url, password, database)
     try:
         return ClientLink(url, password, database)

@@ -95,6 +95,12 @@ class MySQLSession:
 
     # ---------------------------------------------------------------------------------------------------------- identity
 
+    def descriptor(self) -> int:
+        """Return the reading connection's socket, for the watchdog of a connection pool."""
+        return (
+            int(self._main.raw.fileno()) if self._main.driver == "mysqlclient" else int(self._main.raw._sock.fileno())
+        )
+
     @property
     def engine(self) -> Engine:
         from dblens.engines.mysql import engine

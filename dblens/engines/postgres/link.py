@@ -18,8 +18,10 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
+from dblens.engines.access.route import route_of
 from dblens.engines.base import Url
 from dblens.engines.postgres.failures import connect_failure, failure
+from dblens.engines.postgres.guarded import guarded, guarded_environment
 from dblens.errors import Cancelled, ConnectionFailed, DBLensError, EngineError
 
 BLOCK = 256 * 1024
@@ -54,12 +56,16 @@ class Link:
         self._guard = threading.Lock()
         self._names = itertools.count()
         try:
-            self.db: psycopg.Connection[Any] = psycopg.connect(
-                **parameters(url, password, application), autocommit=True, prepare_threshold=None
-            )
+            with guarded_environment(url):
+                self.db: psycopg.Connection[Any] = psycopg.connect(
+                    **parameters(url, password, application), autocommit=True, prepare_threshold=None
+                )
         except psycopg.Error as error:
             raise connect_failure(error, url) from None if _leaks(error, password) else error
         try:
+            route = route_of(url)
+            if route is not None:
+                route.watch.add(self.db.fileno())
             row = self.db.execute(_ASK).fetchone()
             if row is None:
                 raise EngineError("the server answered nothing")
@@ -369,6 +375,9 @@ def parameters(url: Url, password: str | None, application: str) -> dict[str, An
         "client_encoding": "UTF8",
         **url.options,
     }
+    route = route_of(url)
+    if route is not None:
+        given |= guarded(route, url, password)
     return {k: v for k, v in given.items() if v is not None}
 
 

@@ -70,6 +70,10 @@ class PostgresSession:
 
     # ---- session
 
+    def descriptor(self) -> int:
+        """Return the connection's socket, for the watchdog of a connection pool."""
+        return self._link.db.fileno()
+
     @property
     def engine(self) -> Engine:
         return self._engine

@@ -11,9 +11,9 @@ import msgspec
 import typer
 
 import dblens
-from dblens.cli import output, passwords, show
+from dblens.cli import output, passwords, show, signing
 from dblens.cli.progress import reporting
-from dblens.errors import InvalidInput, StalePlan, VerificationFailed
+from dblens.errors import InvalidInput, VerificationFailed
 
 app = typer.Typer(help="Move a database into another engine, prove every row equal, or undo it.", no_args_is_help=True)
 
@@ -369,6 +369,14 @@ def notebook(
         Path | None,
         typer.Option("--check", metavar="FILE", help="Recompute an executed notebook instead of running one."),
     ] = None,
+    sign: Annotated[bool, typer.Option("--sign", help="Sign the executed notebook with the store's key.")] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="With --check: it must be signed by one of these public keys."),
+    ] = None,
+    export_key: Annotated[
+        Path | None, typer.Option("--export-key", metavar="FILE", help="Write the store's public keys, for --key.")
+    ] = None,
     accept: Accept = "",
     existing: Annotated[
         Literal["refuse", "append", "replace"],
@@ -382,24 +390,27 @@ def notebook(
 ) -> None:
     """Run a migration as a notebook whose executed copy is the evidence, or check such a copy.
 
+    --check ends with 0 when all is as it was executed, 7 when an unsigned notebook was altered, 9 when its signature is wrong, or,
+    with --key, when none of those keys signed it.
+
     \b
-    Example: dblens migrate notebook sqlite:///shop.db postgresql://me@localhost/shop -o proof.ipynb
+    Example: dblens migrate notebook sqlite:///shop.db postgresql://me@localhost/shop -o proof.ipynb --sign
              dblens migrate notebook --check proof.ipynb
+             dblens migrate notebook --export-key public.json
+             dblens migrate notebook --check proof.ipynb --key public.json
     """
     from dblens.migrate import notebook as notebooks
 
     if check is not None:
-        manifest, altered = notebooks.check(check)
-        document = {"file": str(check), "intact": not altered, "altered": altered, "manifest": manifest}
-        text = (
-            f"{check} is as it was executed"
-            if not altered
-            else f"{check} was altered:\n" + "\n".join(f"  {what}" for what in altered)
-        )
-        show.result(msgspec.to_builtins(document), text, as_json=json)
-        if altered:
-            raise typer.Exit(StalePlan.exit)
+        signing.check(check, key, as_json=json)
         return
+    if key is not None:
+        raise InvalidInput("--key goes with --check", hint="dblens migrate notebook --check FILE --key FILE")
+    if export_key is not None:
+        ids = signing.export(export_key)
+        show.result({"file": str(export_key), "keys": ids}, f"{export_key}: {', '.join(ids)}", as_json=json)
+        if source is None:
+            return
     if source is None or target is None:
         raise InvalidInput(
             "SRC and DST are missing", hint="dblens migrate notebook SRC DST -o out.ipynb, or --check FILE"
@@ -418,7 +429,7 @@ def notebook(
             name = env or f"DBLENS_{side.upper()}_PASSWORD"
             environment[name] = password
             parameters[f"{side}_password_env"] = name
-    made = notebooks.run(parameters, out, environment=environment)
+    made = notebooks.run(parameters, out, environment=environment, sign=signing.store_key() if sign else None)
     word = "every row equal" if made.equal else "NOT EQUAL"
     show.result(msgspec.to_builtins(made), f"{word}; the evidence is {out}", as_json=json)
     if made.exclusions:

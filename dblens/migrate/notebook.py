@@ -1,7 +1,8 @@
 """Run a migration as a notebook whose executed copy is the evidence, and check such a copy.
 
 After the run every cell's source and outputs are hashed and kept with the manifest in the notebook's metadata under `dblens`. `check`
-recomputes all of them and names what no longer fits. That finds accidents; it is no signature.
+recomputes all of them and names what no longer fits. That finds accidents. Where a store key is at hand it signs what the notebook
+says (`evidence.signed_form`), and `authorship` tells whether that is so: it answers for intent.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import hashlib
 import json
 import os
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dblens.errors import ArchiveCorrupt, ArchiveMissing, DBLensError, InvalidInput, Unsupported
-from dblens.migrate.evidence import Manifest, manifest_hash
+from dblens.migrate.evidence import PURPOSE, Authorship, Manifest, Sign, manifest_hash, signed_form
+from dblens.signature import PublicKey, Signature, judge
 
 MIME = "application/vnd.dblens.manifest+json"
 
@@ -33,10 +36,16 @@ def template(name: str = "migrations/migrate.ipynb") -> Path:
     raise ArchiveMissing(f"the notebook {name} is not installed", hint="reinstall DBLens")
 
 
-def run(parameters: dict[str, Any], output: Path, *, environment: dict[str, str] | None = None) -> Manifest:
+def run(
+    parameters: dict[str, Any],
+    output: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    sign: Sign | None = None,
+) -> Manifest:
     """Execute the migration notebook with papermill and seal its output; return the manifest.
 
-    `environment` is set for the kernel only while it runs (passwords by name). Raises Unsupported without papermill, InvalidInput when a
+    `environment` is set for the kernel only while it runs (passwords by name); `sign` signs the outcome. Raises Unsupported without papermill, InvalidInput when a
     folder is missing, and the migration's own error when a cell fails; the executed notebook is kept in either case.
     """
     try:
@@ -67,7 +76,7 @@ def run(parameters: dict[str, Any], output: Path, *, environment: dict[str, str]
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-    return seal(output)
+    return seal(output, sign)
 
 
 class NotebookError(DBLensError):
@@ -136,11 +145,13 @@ def _manifest_in(notebook: dict[str, Any], path: Path) -> dict[str, Any]:
     raise ArchiveCorrupt(f"{path} holds no migration manifest", hint="was it executed to its end?")
 
 
-def seal(path: Path) -> Manifest:
-    """Write the manifest and the hashes of all cells into an executed notebook's metadata; return the manifest."""
+def seal(path: Path, sign: Sign | None = None) -> Manifest:
+    """Write manifest, hashes of all cells and a signature if there is who signs into an executed notebook; return the manifest."""
     notebook = _load(path)
     manifest = msgspec.convert(_manifest_in(notebook, path), Manifest)
     seal_ = {"manifest": msgspec.to_builtins(manifest), "cells": _cell_hashes(notebook)}
+    if sign is not None:
+        seal_["signature"] = msgspec.to_builtins(sign(signed_form(notebook, seal_["manifest"]), purpose=PURPOSE))
     notebook.setdefault("metadata", {})["dblens"] = {**seal_, "hash": _digest(seal_)}
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -187,3 +198,17 @@ def check(path: Path) -> tuple[Manifest | None, list[str]]:
         sealed = b if isinstance(b, dict) else {}
         found.extend(f"cell {i}: its {part}" for part in ("source", "outputs") if a[part] != sealed.get(part))
     return manifest, found
+
+
+def authorship(path: Path, keys: Iterable[PublicKey]) -> Authorship:
+    """Tell who signed a notebook, given the public keys that are trusted. Raises ArchiveMissing, ArchiveCorrupt."""
+    notebook = _load(path)
+    kept = notebook.get("metadata", {}).get("dblens")
+    if not isinstance(kept, dict) or "signature" not in kept:
+        return Authorship(state="unsigned")
+    try:
+        signature = msgspec.convert(kept["signature"], Signature)
+    except msgspec.ValidationError:
+        return Authorship(state="wrong", why="it is no signature")
+    found = judge(signed_form(notebook, kept.get("manifest")), signature, keys, purpose=PURPOSE)
+    return Authorship(state=found.state, key_id=found.key_id, at=found.at, why=found.why)

@@ -321,6 +321,7 @@ def test_saving_it_again_keeps_the_signature(signed: Path) -> None:
         lambda d: d["cells"].append({"cell_type": "markdown", "metadata": {}, "source": "It is all proven."}),
         lambda d: d["metadata"]["dblens"]["signature"].update(at="2026-11-24T12:00:00Z"),
         lambda d: d["metadata"]["dblens"]["signature"].update(value=""),
+        lambda d: d["metadata"]["dblens"]["manifest"].update(losses=[]),
         lambda d: d["metadata"]["dblens"].update(signature={"x": 1}),
         lambda d: d["metadata"]["dblens"].update(signature=None),
     ],

@@ -115,35 +115,36 @@ static PyObject *field_value(char kind, const char *s, Py_ssize_t n)
 static PyObject *read_messages(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *messages, *result;
-    Batch t;
-    if (!PyArg_ParseTuple(args, "Oy#", &messages, &t.kinds, &t.width)) return NULL;
-    if (open_batch(&t, messages) < 0) return NULL;
-    result = PyList_New(t.count);
-    for (Py_ssize_t r = 0; result && r < t.count; r++) {
-        Py_buffer message;
-        PyObject *out = PyTuple_New(t.width);
+    const char *kinds, *s;
+    Py_ssize_t width, n;
+    Lines lines;
+    if (!PyArg_ParseTuple(args, "Oy#", &messages, &kinds, &width)) return NULL;
+    if (open_lines(&lines, messages) < 0) return NULL;
+    result = PyList_New(lines.count);
+    for (Py_ssize_t r = 0; result && r < lines.count; r++) {
+        PyObject *out = PyTuple_New(width);
         int done = out ? PyList_SetItem(result, r, out) : FAILED;
-        if (done != DONE || PyObject_GetBuffer(PyList_GetItem(t.rows, r), &message, PyBUF_SIMPLE) < 0) {
+        if (done != DONE || next_line(&lines, r, &s, &n) < 0) {
             Py_CLEAR(result);
             break;
         }
-        const char *s = message.buf, *end = s + message.len;
-        if (message.len < 2 || big_endian(s, 2) != t.width) done = bad_row("a row of another width");
+        const char *end = s + n;
+        if (n < 2 || big_endian(s, 2) != width) done = bad_row("a row of another width");
         s += 2;
-        for (Py_ssize_t c = 0; done == DONE && c < t.width; c++) {
+        for (Py_ssize_t c = 0; done == DONE && c < width; c++) {
             PyObject *value = NULL;
             int64_t size = end - s < 4 ? -2 : big_endian(s, 4);
             s += 4;
             if (size < -1 || (size > 0 && size > end - s)) done = bad_row("a row that ends early");
             else if (size == -1) value = Py_NewRef(Py_None);
-            else value = field_value(t.kinds[c], s, (Py_ssize_t)size);
+            else value = field_value(kinds[c], s, (Py_ssize_t)size);
             if (size > 0) s += size;
             done = value ? PyTuple_SetItem(out, c, value) : FAILED;
         }
         if (done == DONE && s != end) done = bad_row("a row with more behind its last field");
-        PyBuffer_Release(&message);
+        leave_line(&lines);
         if (done != DONE) Py_CLEAR(result);
     }
-    Py_DECREF(t.rows);
+    close_lines(&lines);
     return result;
 }

@@ -3,7 +3,8 @@
  * Optional. `speed.py` holds the same functions in Python, is the definition of what they do, and its function for a single value
  * is called for every value that is not of the plain kind handled here (huge integers, Decimal objects, odd timestamps, JSON
  * beyond the usual): so the rare cases cannot differ, and errors are worded once. Only the stable ABI of CPython 3.11 is used; the
- * GIL stays held, because a batch takes about a millisecond and handing the lock over would cost more.
+ * GIL stays held, because a batch takes about a millisecond and handing the lock over would cost more; but `receive` waits for a
+ * server and hashing packed lines needs nothing of Python, so both give it up.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -17,15 +18,23 @@ typedef struct {
     Py_ssize_t size, room;
 } Buf;
 
-static int grow(Buf *b, Py_ssize_t more)
+/* Needs no GIL and sets no exception. */
+static int enlarge(Buf *b, Py_ssize_t more)
 {
-    if (more > PY_SSIZE_T_MAX / 4 - b->size) { PyErr_NoMemory(); return -1; }
+    if (more > PY_SSIZE_T_MAX / 4 - b->size) return -1;
     Py_ssize_t room = (b->size + more) * 2 + 4096;
     char *data = realloc(b->data, (size_t)room);
-    if (!data) { PyErr_NoMemory(); return -1; }
+    if (!data) return -1;
     b->data = data;
     b->room = room;
     return 0;
+}
+
+static int grow(Buf *b, Py_ssize_t more)
+{
+    if (enlarge(b, more) == 0) return 0;
+    PyErr_NoMemory();
+    return -1;
 }
 #define NEED(b, n) do { if ((b)->room - (b)->size < (n) && grow((b), (n)) < 0) return -1; } while (0)
 
@@ -925,47 +934,138 @@ static PyObject *digest_rows(PyObject *Py_UNUSED(module), PyObject *args)
     return result;
 }
 
+/* Lines or messages: octets of any sequence, or `values.packed.Packed`: one block, and where each of them ends in it. */
+typedef struct {
+    PyObject *list; /* NULL when packed */
+    Py_buffer held, data, ends;
+    Py_ssize_t count, at;
+} Lines;
+
+static void close_lines(Lines *t)
+{
+    Py_XDECREF(t->list);
+    if (t->data.obj) PyBuffer_Release(&t->data);
+    if (t->ends.obj) PyBuffer_Release(&t->ends);
+}
+
+static int take_buffer(PyObject *from, const char *name, Py_buffer *into)
+{
+    PyObject *value = PyObject_GetAttrString(from, name);
+    int done = value ? PyObject_GetBuffer(value, into, PyBUF_SIMPLE) : -1;
+    Py_XDECREF(value);
+    return done;
+}
+
+static int open_lines(Lines *t, PyObject *given)
+{
+    memset(t, 0, sizeof *t);
+    if (PyList_Check(given) || !PyObject_HasAttrString(given, "ends")) {
+        t->list = PySequence_List(given); /* a private one, which a callback cannot shorten */
+        t->count = t->list ? PyList_Size(t->list) : 0;
+        return t->list ? 0 : -1;
+    }
+    PyObject *begin = PyObject_GetAttrString(given, "begin");
+    t->at = begin ? PyLong_AsSsize_t(begin) : -1;
+    Py_XDECREF(begin);
+    if (PyErr_Occurred()) return -1;
+    if (take_buffer(given, "data", &t->data) < 0 || take_buffer(given, "ends", &t->ends) < 0) {
+        close_lines(t);
+        return -1;
+    }
+    t->count = t->ends.len / (Py_ssize_t)sizeof(int64_t);
+    if (t->at >= 0 && t->ends.len % (Py_ssize_t)sizeof(int64_t) == 0) return 0;
+    PyErr_SetString(PyExc_ValueError, "packed rows are octets, a begin and ends of 64 bits");
+    close_lines(t);
+    return -1;
+}
+
+/* The next line of packed ones, each once and in order; 0 where its end is not within the block. Needs no GIL. */
+static int packed_line(Lines *t, Py_ssize_t i, const char **s, Py_ssize_t *n)
+{
+    int64_t end;
+    memcpy(&end, (const char *)t->ends.buf + i * (Py_ssize_t)sizeof end, sizeof end);
+    if (end < t->at || end > t->data.len) return 0;
+    *s = (const char *)t->data.buf + t->at;
+    *n = (Py_ssize_t)end - t->at;
+    t->at = (Py_ssize_t)end;
+    return 1;
+}
+
+static int bad_ends(void)
+{
+    PyErr_SetString(PyExc_ValueError, "packed rows end outside their block");
+    return -1;
+}
+
+/* The next line of either; -1 with an exception set. `leave_line` gives it back. */
+static int next_line(Lines *t, Py_ssize_t i, const char **s, Py_ssize_t *n)
+{
+    if (!t->list) return packed_line(t, i, s, n) ? 0 : bad_ends();
+    if (PyObject_GetBuffer(PyList_GetItem(t->list, i), &t->held, PyBUF_SIMPLE) < 0) return -1;
+    *s = t->held.buf;
+    *n = t->held.len;
+    return 0;
+}
+
+static void leave_line(Lines *t)
+{
+    if (t->list) PyBuffer_Release(&t->held);
+}
+
 static PyObject *digest_messages(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *messages, *lanes, *result = NULL;
-    Batch t;
+    Batch t = {0};
+    Lines lines;
     if (!PyArg_ParseTuple(args, "Oy#O!O", &messages, &t.kinds, &t.width, &PyTuple_Type, &t.singles, &lanes)) return NULL;
-    if (open_batch(&t, messages) < 0) return NULL;
-    Digest *found = malloc((size_t)t.count * sizeof *found + 1);
-    Py_ssize_t i = 0;
+    if (open_lines(&lines, messages) < 0) return NULL;
+    Digest *found = malloc((size_t)lines.count * sizeof *found + 1);
+    Py_ssize_t i = 0, n;
+    const char *s;
     if (!found) PyErr_NoMemory();
-    for (; found && i < t.count; i++) {
-        Py_buffer row;
-        if (PyObject_GetBuffer(PyList_GetItem(t.rows, i), &row, PyBUF_SIMPLE) < 0) break;
+    for (; found && i < lines.count; i++) {
+        if (next_line(&lines, i, &s, &n) < 0) break;
         t.out.size = 0;
-        int done = put_message(&t, row.buf, row.len);
-        PyBuffer_Release(&row);
+        int done = put_message(&t, s, n);
+        leave_line(&lines);
         if (done != DONE) break;
         found[i] = digest(t.out.data, t.out.size);
     }
-    if (found && i == t.count) result = add_all(found, t.count, lanes);
+    if (found && i == lines.count) result = add_all(found, lines.count, lanes);
     free(found);
     free(t.out.data);
-    Py_DECREF(t.rows);
+    close_lines(&lines);
     return result;
+}
+
+/* The digests of packed lines without the GIL: there is nothing of Python's in it. */
+static int digest_packed(Lines *t, Digest *found)
+{
+    Py_ssize_t i = 0, n;
+    const char *s;
+    Py_BEGIN_ALLOW_THREADS
+    for (; i < t->count && packed_line(t, i, &s, &n); i++) found[i] = digest(s, n);
+    Py_END_ALLOW_THREADS
+    return i == t->count ? 0 : bad_ends();
 }
 
 static PyObject *digest_lines(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *given, *lanes, *lines, *result = NULL;
-    if (!PyArg_ParseTuple(args, "OO", &given, &lanes) || !(lines = PySequence_List(given))) return NULL;
-    Py_ssize_t count = PyList_Size(lines), i = 0;
-    Digest *found = malloc((size_t)count * sizeof *found + 1);
+    PyObject *given, *lanes, *result = NULL;
+    Lines lines;
+    if (!PyArg_ParseTuple(args, "OO", &given, &lanes) || open_lines(&lines, given) < 0) return NULL;
+    Digest *found = malloc((size_t)lines.count * sizeof *found + 1);
+    Py_ssize_t i = 0, n;
+    const char *s;
     if (!found) PyErr_NoMemory();
-    for (; found && i < count; i++) {
-        Py_buffer line;
-        if (PyObject_GetBuffer(PyList_GetItem(lines, i), &line, PyBUF_SIMPLE) < 0) break;
-        found[i] = digest(line.buf, line.len);
-        PyBuffer_Release(&line);
+    else if (!lines.list) i = digest_packed(&lines, found) < 0 ? 0 : lines.count;
+    else for (; i < lines.count && next_line(&lines, i, &s, &n) == 0; i++) {
+        found[i] = digest(s, n);
+        leave_line(&lines);
     }
-    if (found && i == count) result = add_all(found, count, lanes);
+    if (found && !PyErr_Occurred()) result = add_all(found, lines.count, lanes);
     free(found);
-    Py_DECREF(lines);
+    close_lines(&lines);
     return result;
 }
 
@@ -1005,6 +1105,8 @@ static PyObject *sha_ni(PyObject *Py_UNUSED(module), PyObject *args)
 
 #include "_doubt.h"
 #include "_exchange.h"
+#include "_receive.h"
+
 static PyMethodDef methods[] = {
     {"encode_rows", encode_rows, METH_VARARGS, "encode_rows(rows, kinds, singles, mysql) -> bytes"},
     {"digest_rows", digest_rows, METH_VARARGS, "digest_rows(rows, kinds, singles, lanes) -> int"},
@@ -1015,6 +1117,7 @@ static PyMethodDef methods[] = {
     {"read_messages", read_messages, METH_VARARGS, "read_messages(messages, kinds) -> list"},
     {"doubt", doubt, METH_O, "doubt(kinds) -> function"},
     {"doubtful", doubtful, METH_VARARGS, "doubtful(rows, kinds) -> list of positions"},
+    RECEIVE_METHODS
     {"sha_ni", sha_ni, METH_VARARGS, "sha_ni([wanted]) -> bool: switch and tell whether the processor's SHA is used"},
     {NULL, NULL, 0, NULL}};
 

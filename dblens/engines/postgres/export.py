@@ -250,16 +250,14 @@ def _rows(link: Link, fields: Sequence[Field], tail: str, what: str) -> Generato
     sql = f"COPY (SELECT {', '.join(sql for sql, _ in columns)} {tail}) TO STDOUT (FORMAT binary)"
     first = True
     with contextlib.closing(link.copy_rows(sql, what)) as lists:
-        for messages in lists:
-            size = sum(map(len, messages))
-            if first:
-                messages[0], first = messages[0][_HEADER:], False
+        for sent in lists:
+            messages, first = (sent.without(_HEADER) if first else sent), False
             if messages[-1] == _TRAILER:
-                messages.pop()
+                messages = messages[:-1]
             rows = read_messages(messages, kinds)
             if large:
                 rows = [_numbered(row, large) for row in rows]
-            yield Block(data=rows, size=size, rows=len(rows))
+            yield Block(data=rows, size=len(sent.data), rows=len(rows))
 
 
 def _numbered(row: tuple[Any, ...], columns: Sequence[int]) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from dblens.events import Progress, Report
 from dblens.schema.model import Table
 from dblens.values.digest import Accumulator, Fingerprint
 from dblens.values.forms import Form
+from dblens.values.packed import Packed
 from dblens.values.speed import digest_lines
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
@@ -44,16 +45,16 @@ def statement(table: Table, fields: Sequence[Field], where: str | None) -> str:
     return f"COPY (SELECT {columns} FROM {scan.relation(table)}{scan.conditions(table, ALL, where)}) TO STDOUT (FORMAT binary)"
 
 
-def messages(link: Link, sql: str, name: str) -> Generator[tuple[list[memoryview], list[memoryview]], None, None]:
-    """Stream a binary COPY as lists of its rows' messages, without and with header and trailer. Raises EngineError for another stream."""
+def messages(link: Link, sql: str, name: str) -> Generator[tuple[Packed, Packed], None, None]:
+    """Stream a binary COPY as its rows' messages, without and with header and trailer. Raises EngineError for another stream."""
     last, begun = b"", False
     with contextlib.closing(link.copy_rows(sql, f"reading {name}")) as lists:
         for sent in lists:
             rows = sent
             if not begun:
-                if bytes(sent[0][: len(_SIGNATURE)]) != _SIGNATURE:
+                if not sent.data.startswith(_SIGNATURE) or len(sent[0]) < _HEADER:
                     raise EngineError(f"the server sent no binary COPY for {name}")
-                rows, begun = [sent[0][_HEADER:], *sent[1:]], True
+                rows, begun = sent.without(_HEADER), True
             last = bytes(rows[-1][:3])
             yield (rows[:-1] if last == _TRAILER else rows), sent
     if last != _TRAILER:
@@ -67,9 +68,7 @@ def blocks(
     sql = statement(table, fields, where)
     with contextlib.closing(messages(link, sql, f"{table.namespace}.{table.name}")) as lists:
         for rows, sent in lists:
-            count = digest_lines(rows, sums)
-            data = b"".join(sent)
-            yield Block(data=data, size=len(data), rows=count)
+            yield Block(data=sent.data, size=len(sent.data), rows=digest_lines(rows, sums))
 
 
 def fingerprint(link: Link, table: Table, fields: Sequence[Field], where: str | None, report: Report) -> Fingerprint:

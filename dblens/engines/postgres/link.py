@@ -20,9 +20,12 @@ from psycopg import pq
 
 from dblens.engines.access.route import route_of
 from dblens.engines.base import Url
+from dblens.engines.postgres import libpq
 from dblens.engines.postgres.failures import connect_failure, failure
 from dblens.engines.postgres.guarded import guarded, guarded_environment
+from dblens.engines.postgres.libpq import State
 from dblens.errors import Cancelled, ConnectionFailed, DBLensError, EngineError
+from dblens.values.packed import Packed
 
 BLOCK = 256 * 1024
 NEAR = 0.001
@@ -54,6 +57,7 @@ class Link:
         self._own_path: bool | None = True
         self._closed = False
         self._guard = threading.Lock()
+        self._reading = threading.Lock()
         self._names = itertools.count()
         try:
             with guarded_environment(url):
@@ -191,10 +195,10 @@ class Link:
         """Stream `COPY … TO STDOUT` as blocks of whole rows of at least 256 KiB. Closing early cancels it on the server."""
         with contextlib.closing(self.copy_rows(sql, what)) as lists:
             for rows in lists:
-                yield b"".join(rows)
+                yield rows.data
 
-    def copy_rows(self, sql: str, what: str) -> Generator[list[memoryview], None, None]:
-        """Stream `COPY … TO STDOUT` as the server's messages, one a row, in lists of at least 256 KiB. Closing early cancels it.
+    def copy_rows(self, sql: str, what: str) -> Generator[Packed, None, None]:
+        """Stream `COPY … TO STDOUT` as the server's messages, one a row, in blocks of at least 256 KiB. Closing early cancels it.
 
         In binary the first message begins with the header of 19 octets, the last one is the trailer of 2.
         """
@@ -232,29 +236,48 @@ class Link:
         message = self.db.pgconn.get_error_message("utf-8").strip() or "unexpected answer of the server"
         return ConnectionFailed(f"the connection broke during {what}: {message}", hint="check server and network")
 
-    def _out_rows(self, what: str) -> Iterator[list[memoryview]]:
+    def _out_rows(self, what: str) -> Iterator[Packed]:
+        receive = libpq.receiver()
+        if receive is None:
+            yield from self._out_rows_by_driver(what)
+            return
+        pgconn = self.db.pgconn
+        rows = none = Packed.of(())
+        while True:
+            # Nobody may free the connection while C reads from it without the interpreter's lock; it returns every 0.25 s.
+            with self._reading:
+                if self._closed:
+                    raise ConnectionFailed(f"the connection was closed during {what}")
+                state, rows = receive(pgconn, BLOCK, rows)
+            if state in (State.NOT_READ, State.NOT_GOT):
+                raise self.failed(psycopg.OperationalError(pgconn.get_error_message("utf-8")), what)
+            if state == State.ENOUGH or (state == State.ENDED and rows):
+                yield rows
+                rows = none
+            if state == State.ENDED:
+                return
+
+    def _out_rows_by_driver(self, what: str) -> Iterator[Packed]:
         pgconn = self.db.pgconn
         get = pgconn.get_copy_data
         parts: list[memoryview] = []
         size = 0
         while True:
             # Asynchronous on purpose: the blocking call would wait for the network holding the interpreter's lock.
-            octets, data = get(1)
+            try:
+                octets, data = get(1)
+                if octets == 0:
+                    self._wait(read=True)
+                    pgconn.consume_input()
+            except psycopg.Error as error:
+                raise self.failed(error, what) from error
             if octets > 0:
                 parts.append(data)
                 size += octets
-                if size >= BLOCK:
-                    yield parts
-                    parts, size = [], 0
-            elif octets == 0:
-                self._wait(read=True)
-                try:
-                    pgconn.consume_input()
-                except psycopg.Error as error:
-                    raise self.failed(error, what) from error
-            else:
-                if parts:
-                    yield parts
+            if parts and (size >= BLOCK or octets < 0):
+                yield Packed.of(parts)
+                parts, size = [], 0
+            if octets < 0:
                 return
 
     def _wait(self, *, read: bool, write: bool = False) -> None:
@@ -351,7 +374,8 @@ class Link:
         """Close the connection; the server then rolls back and frees its locks."""
         with self._guard:
             self._closed = True
-            self.db.close()
+            with self._reading:
+                self.db.close()
 
     def again(self) -> Link:
         """Open another connection like this one."""

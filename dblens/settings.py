@@ -49,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Fal
     """The service that the client talks to; without it the workspace is in this process."""
     token: Secret | None = None
     token_file: Path | None = None
+    """A file that only its owner can read, for the client; without both it is the login made by `dblens login`."""
+    organization: str | None = None
+    """The organization that the client works in, by id or slug; without it the token's own, or the current one."""
 
     host: str = "127.0.0.1"
     port: int = 8503
@@ -58,6 +61,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Fal
     trusted_proxies: tuple[str, ...] = ()
     sqlite_roots: tuple[Path, ...] = ()
     """Folders in which SQLite databases may lie."""
+    reach_loopback: bool | None = None
+    """Whether connections may lead to this machine; unless it is said, alone on a laptop they may, in team mode not."""
+    reach_private: bool | None = None
+    """Whether they may lead into private networks (10.0.0.0/8 and the like); unless it is said, by the mode as above."""
+    reach_sockets: bool | None = None
+    """Whether they may use Unix sockets of this machine; unless it is said, by the mode as above."""
+    denied_hosts: tuple[str, ...] = ()
+    """Hosts, addresses, networks or `host:port` that no connection may lead to. DBLens itself is always among them."""
     references: tuple[str, ...] = ()
     """Secrets by reference that are allowed in team mode: `env:SHOP_*`, `file:/run/secrets/*`, `vault:shop/*`."""
 

@@ -38,13 +38,21 @@ Ignorable = Literal["owner", "grants", "comment", "collation"]
 SameType = Callable[[Column, Column], bool]
 
 
+class Renamed(msgspec.Struct, frozen=True, kw_only=True):
+    """A table, or a column of `table` (by its new name), that is the same under another name."""
+
+    namespace: str
+    old: str
+    new: str
+    table: str | None = None
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How two schemas are compared.
 
     `by` auto: spelling between databases of one engine and product, meaning otherwise. `tables` are names or patterns (`orders`,
     `public.*`); the rest of both schemas is left out. `namespaces` maps the second schema's namespaces to the first's; a single one
-    on each side is mapped by itself. `renamed_tables` (namespace, old) -> new and `renamed_columns` (namespace, table by its new name,
-    old) -> new say what is the same under another name; nothing is ever guessed.
+    on each side is mapped by itself. `renamed` says what is the same under another name; nothing is ever guessed.
     """
 
     ignore: frozenset[Ignorable] = frozenset()
@@ -52,8 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tables: tuple[str, ...] = ()
     by: Literal["auto", "spelling", "meaning"] = "auto"
     namespaces: dict[str, str] = {}
-    renamed_tables: dict[tuple[str, str], str] = {}
-    renamed_columns: dict[tuple[str, str, str], str] = {}
+    renamed: tuple[Renamed, ...] = ()
 
 
 DEFAULT = Options()

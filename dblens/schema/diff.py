@@ -106,7 +106,8 @@ def map_namespaces(schema: Schema, names: Mapping[str, str]) -> Schema:
 
 def _renames(a: Schema, options: Options) -> Iterator[c.Change]:
     tables = {(t.namespace, t.name): t for t in a.tables}
-    for (namespace, old), new in options.renamed_tables.items():
+    for rule in (r for r in options.renamed if r.table is None):
+        namespace, old, new = rule.namespace, rule.old, rule.new
         table = tables.pop((namespace, old), None)
         if table is None:
             raise InvalidInput(f"no table {namespace}.{old} to rename", hint="names are those of the first schema")
@@ -114,7 +115,8 @@ def _renames(a: Schema, options: Options) -> Iterator[c.Change]:
             raise InvalidInput(f"{namespace}.{old} cannot become {new}: the first schema has such a table")
         tables[namespace, new] = table
         yield c.RenameTable(namespace=namespace, before=old, after=new, reason="renamed, as told")
-    for (namespace, name, old), new in options.renamed_columns.items():
+    for rule in (r for r in options.renamed if r.table is not None):
+        namespace, name, old, new = rule.namespace, rule.table or "", rule.old, rule.new
         table = tables.get((namespace, name))
         names = {column.name for column in table.columns} if table else set()
         if old not in names or new in names:

@@ -328,6 +328,12 @@ def any_user(tx: Transaction) -> bool:
     return tx.execute(sa.select(t.users.c.id).limit(1)).first() is not None
 
 
+def any_super_admin(tx: Transaction) -> bool:
+    """Say whether somebody can administer the instance."""
+    query = sa.select(t.users.c.id).where(t.users.c.super_admin, t.users.c.active, t.users.c.approved)
+    return tx.execute(query.limit(1)).first() is not None
+
+
 def _others_remain(tx: Transaction, user_id: str) -> None:
     # All of them are locked, in one order, before anything else: two who disable each other must not both succeed.
     query = sa.select(t.users.c.id).where(t.users.c.super_admin, t.users.c.active, t.users.c.approved)

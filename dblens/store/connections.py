@@ -7,7 +7,7 @@ or a team; the highest wins. What a role adds to that, or takes away, is judged 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -134,21 +134,27 @@ def list_shared(
     user_id: str,
     *,
     everything: bool = False,
+    only: Collection[str] | None = None,
     search: str | None = None,
     engine: str | None = None,
     environment: str | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> Page[Shared]:
-    """List the connections that a user owns or was granted, directly or by a team, with the level; or all of them (`everything`)."""
+    """List the connections that a user owns or was granted, directly or by a team, with the level; or all of them (`everything`).
+
+    `only`: of these ids.
+    """
     query = _filtered(_connections(org_id), search, engine, environment, None)
+    if only is not None:
+        query = query.where(t.connections.c.id.in_(list(only)))
     if not everything:
-        mine = sa.select(t.connection_grants.c.connection_id).where(*_granted(org_id, user_id))
+        mine = sa.select(t.connection_grants.c.connection_id).where(*granted(org_id, user_id))
         query = query.where((t.connections.c.owner_id == user_id) | t.connections.c.id.in_(mine))
     found = page(tx, query, lambda row: record(Connection, row), by=t.connections.c.id, limit=limit, after=after)
     grants: dict[str, list[sa.Row[Any]]] = {}
     asked = t.connection_grants.c.connection_id.in_([item.id for item in found.items])
-    for row in tx.execute(sa.select(t.connection_grants).where(*_granted(org_id, user_id), asked)):
+    for row in tx.execute(sa.select(t.connection_grants).where(*granted(org_id, user_id), asked)):
         grants.setdefault(row.connection_id, []).append(row)
     return Page(items=tuple(_shared(item, user_id, grants.get(item.id, [])) for item in found.items), after=found.after)
 
@@ -157,7 +163,7 @@ def get_shared(tx: Transaction, org_id: str, connection_id: str, user_id: str) -
     """Return a connection with what a user may do with it; `level` is None for nothing. Raises NotFound."""
     found = get_connection(tx, org_id, connection_id)
     asked = t.connection_grants.c.connection_id == connection_id
-    rows = tx.execute(sa.select(t.connection_grants).where(*_granted(org_id, user_id), asked)).all()
+    rows = tx.execute(sa.select(t.connection_grants).where(*granted(org_id, user_id), asked)).all()
     return _shared(found, user_id, rows)
 
 
@@ -228,6 +234,20 @@ def transfer(
     return changed
 
 
+def give(tx: Transaction, org_id: str, connection_id: str, *, to: str, now: dt.datetime) -> Connection:
+    """Give a connection to a member, whoever owns it now; what was granted to that member before is not needed any more.
+
+    Raises NotFound.
+    """
+    get_member(tx, org_id, to)
+    get_connection(tx, org_id, connection_id)
+    c = t.connections.c
+    change = t.connections.update().where(c.org_id == org_id, c.id == connection_id)
+    tx.execute(change.values(owner_id=to, version=c.version + 1, updated_at=now))
+    tx.execute(t.connection_grants.delete().where(*_grant(org_id, connection_id, "user", to)))
+    return get_connection(tx, org_id, connection_id)
+
+
 # ----------------------------------------------------------------------------------------------------------------------- grants
 
 
@@ -295,7 +315,7 @@ def _filtered(
     return query
 
 
-def _granted(org_id: str, user_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+def granted(org_id: str, user_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Compare: the grant is to the user or to one of the user's teams, in this organization."""
     g = t.connection_grants.c
     direct = (g.grantee_kind == "user") & (g.grantee_id == user_id)

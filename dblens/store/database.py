@@ -38,7 +38,12 @@ class Store:
         if url.startswith("postgresql://"):
             address = sa.make_url(url).set(drivername="postgresql+psycopg")
             engine = sa.create_engine(
-                address, pool_pre_ping=True, hide_parameters=True, isolation_level="READ COMMITTED"
+                address,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                isolation_level="READ COMMITTED",
+                # A statement kept prepared fails once its table was altered by an upgrade beside us; a proxy keeps none either.
+                connect_args={"prepare_threshold": None},
             )
             return cls(engine, address.set(query={}).render_as_string(hide_password=True))
         raise InvalidInput(

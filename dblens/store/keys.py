@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import os
@@ -163,9 +164,20 @@ def unlock(store: Store, settings: Settings) -> Keyring:
                 hint=f"set DBLENS_KEK_FILE or DBLENS_KEK; make a key: {_MAKE}",
             )
         keyring = _own(store, settings.data_folder / "kek")
-    with store.write() as tx:
-        adopt(tx, keyring, store.place)
+    if not _adopted(store, keyring.first):  # then it is adopted, or refused
+        with store.write() as tx:
+            adopt(tx, keyring, store.place)
     return keyring
+
+
+def _adopted(store: Store, first: Kek) -> bool:
+    """Return whether the key is the only one that the store uses: the common case, which needs no write and waits for nobody."""
+    with store.read() as tx:
+        value = tx.scalar(sa.select(meta.c.value).where(meta.c.key == CHECK))
+    if value is None:
+        return False
+    checks = _read(value)
+    return set(checks.used) == {first.id} and first.id not in checks.retired and _same(first, checks.used[first.id])
 
 
 def _given(settings: Settings) -> Keyring | None:
@@ -237,11 +249,11 @@ def _own(store: Store, path: Path) -> Keyring:
                     f"the key of {store.place} is missing: there is no {path}",
                     hint="bring the file back from where you keep a copy of it; without it the store's secrets are lost",
                 )
-        _make(path)
+        make_key(path)
     return read_file(path)
 
 
-def _make(path: Path) -> None:
+def make_key(path: Path) -> None:
     """Write a new key where nobody else can read it even for a moment; of two processes that do it at once one wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
@@ -264,6 +276,39 @@ def _make(path: Path) -> None:
         ) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def add_key(path: Path) -> Keyring:
+    """Put a new key before those of a file and return them all. The file is there as it was or whole, never half.
+
+    Two processes that do it at once both succeed. Raises InvalidInput, StoreError.
+    """
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(
+            f"there is no folder {path.parent}: {error.strerror}", hint="DBLENS_KEK_FILE names a file"
+        ) from None
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # a key that another process adds at the same time must not be lost
+        read_file(path)
+        before = path.read_bytes()
+        file = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(file, "wb") as opened:
+            opened.write(base64.b64encode(os.urandom(SIZE)) + b"\n" + before)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(partial, path)
+        os.fsync(folder)
+    except OSError as error:
+        raise StoreError(
+            f"the key file {path} cannot be written: {error.strerror}", hint="look at its folder"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+        os.close(folder)
+    return read_file(path)
 
 
 # ----------------------------------------------------------------------------------------------------------------- check values

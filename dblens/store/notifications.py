@@ -99,5 +99,11 @@ def prune(tx: Transaction, *, before: dt.datetime) -> int:
     return tx.execute(t.notifications.delete().where(t.notifications.c.read_at < before)).rowcount
 
 
+def prune_own(tx: Transaction, org_id: str, *, before: dt.datetime) -> int:
+    """Delete what was read before a time in an organization; return how many."""
+    c = t.notifications.c
+    return tx.execute(t.notifications.delete().where(c.org_id == org_id, c.read_at < before)).rowcount
+
+
 def _of(org_id: str, user_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return t.notifications.c.org_id == org_id, t.notifications.c.user_id == user_id

@@ -167,6 +167,14 @@ def ensure_roles(
     return tuple(made)
 
 
+def has_roles(tx: Transaction, roles: Iterable[tuple[str, int, Sequence[str]]]) -> bool:
+    """Return whether the system roles are as the code knows them, so that nothing has to be written."""
+    c = t.roles.c
+    rows = tx.execute(sa.select(c.name, c.rank, c.permissions).where(c.org_id.is_(None)))
+    there = {row.name: (row.rank, list(row.permissions)) for row in rows}
+    return all(there.get(name) == (rank, list(permissions)) for name, rank, permissions in roles)
+
+
 def create_role(
     tx: Transaction, org_id: str, name: str, permissions: Sequence[str], *, rank: int, now: dt.datetime
 ) -> Role:
@@ -392,6 +400,15 @@ def list_memberships(tx: Transaction, user_id: str, *, limit: int = 50, after: s
         after=after,
         key=lambda membership: membership.organization.id,
     )
+
+
+def share_organization(tx: Transaction, one_id: str, other_id: str) -> bool:
+    """Say whether two users are members of one organization that was not deleted."""
+    mine, theirs = t.members.alias(), t.members.alias()
+    query = sa.select(mine.c.org_id).join(theirs, theirs.c.org_id == mine.c.org_id)
+    query = query.join(t.organizations, t.organizations.c.id == mine.c.org_id)
+    query = query.where(mine.c.user_id == one_id, theirs.c.user_id == other_id, t.organizations.c.deleted_at.is_(None))
+    return tx.execute(query.limit(1)).first() is not None
 
 
 def set_current(tx: Transaction, user_id: str, org_id: str) -> Organization:

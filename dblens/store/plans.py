@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -89,11 +89,14 @@ def list_plans(
     *,
     source_id: str | None = None,
     target_id: str | None = None,
+    among: Collection[str] | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> Page[Plan]:
-    """List plans, the newest first. Raises InvalidInput."""
+    """List plans, the newest first; `among`: only those with both sides among these. Raises InvalidInput."""
     query = _plans(org_id)
+    if among is not None:
+        query = query.where(t.plans.c.source_id.in_(among), t.plans.c.target_id.in_(among))
     for column, value in ((t.plans.c.source_id, source_id), (t.plans.c.target_id, target_id)):
         if value is not None:
             query = query.where(column == value)

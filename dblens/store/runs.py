@@ -1,7 +1,11 @@
 """Runs: long operations with a lease. A worker claims a run, renews its lease with heartbeats, and finishes it.
 
     queued ── claim ──> running ── finish ──> succeeded | failed | cancelled
-       └── cancel ──> cancelled   └── lease expired ──> crashed
+       ├── cancel ──> cancelled   └── lease expired ──> crashed
+       └── refuse ──> failed
+
+A queued run may be bound to the worker that has its work in memory: it has that worker's lease from the beginning, nobody else claims
+it, and it is crashed when the worker dies.
 
 A worker whose lease was lost is told so (Conflict) at its next word, whatever that is, and must stop: somebody else may hold the
 lock by then. `claim`, `sweep` and `prune` serve the workers of the whole instance; all else names the organization.
@@ -89,15 +93,21 @@ def create_run(
     parent_id: str | None = None,
     lock: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+    worker: str | None = None,
+    lease: dt.timedelta | None = None,
     now: dt.datetime,
 ) -> Run:
-    """Queue a run; its parent and connection must be of the same organization. Raises InvalidInput, NotFound."""
+    """Queue a run; its parent and connection must be of the same organization. Raises InvalidInput, NotFound.
+
+    `run_id` is the caller's own, when the audit knows the run already. `worker` and its `lease`: only that worker can execute it.
+    """
     get_organization(tx, org_id)
     if parent_id is not None:
         get_run(tx, org_id, parent_id)
     if connection_id is not None:
         get_connection(tx, org_id, connection_id)
-    run_id = new_id()
+    run_id = run_id or new_id()
     row = values(
         t.runs,
         id=run_id,
@@ -110,6 +120,8 @@ def create_run(
         lock=None if lock is None else fits("lock", lock, 255),
         arguments=dict(arguments or {}),
         progress={},
+        worker=None if worker is None else fits("worker", worker, 255),
+        lease_until=None if lease is None else now + lease,
         created_at=now,
     )
     with unique(tx, f"no user {user_id!r}", "the account was deleted meanwhile"):
@@ -131,11 +143,17 @@ def list_runs(
     user_id: str | None = None,
     connection_id: str | None = None,
     parent_id: str | None = None,
+    since: dt.datetime | None = None,
+    seen_by: tuple[str, Collection[str]] | None = None,
     limit: int = 50,
     after: str | None = None,
 ) -> Page[Run]:
-    """List runs, the newest first. Raises InvalidInput."""
+    """List runs, the newest first; `seen_by`: those of a user, and those on some connections. Raises InvalidInput."""
     c, query = t.runs.c, _runs(org_id)
+    if since is not None:
+        query = query.where(c.created_at >= since)
+    if seen_by is not None:
+        query = query.where((c.user_id == seen_by[0]) | c.connection_id.in_(seen_by[1]))
     wanted = (c.state, state), (c.operation, operation), (c.user_id, user_id), (c.connection_id, connection_id)
     for column, value in (*wanted, (c.parent_id, parent_id)):
         if value is not None:
@@ -157,7 +175,7 @@ def claim(
     """Take the oldest queued run whose lock can be had, of any organization, or None. Two workers never get the same."""
     c = t.runs.c
     held = sa.select(t.locks.c.name).where(t.locks.c.name == c.lock, t.locks.c.expires_at > now).exists()
-    query = sa.select(*columns(Run, t.runs)).where(c.state == "queued", ~held)
+    query = sa.select(*columns(Run, t.runs)).where(c.state == "queued", c.worker.is_(None), ~held)
     if operations is not None:
         query = query.where(c.operation.in_(operations))
     # One that another worker is looking at is passed over; of one whose lock was lost meanwhile the next is tried.
@@ -170,15 +188,19 @@ def claim(
 def claim_one(tx: Transaction, org_id: str, run_id: str, worker: str, *, lease: dt.timedelta, now: dt.datetime) -> Run:
     """Take a queued run to execute it in place. Raises NotFound, Conflict when it is not queued or its lock is held."""
     found = _locked(tx, org_id, run_id)
-    if found.state != "queued":
+    if found.state != "queued" or found.worker not in (None, worker):
         raise Conflict(f"run {run_id} is {found.state}", hint="only a queued run can be started")
     got = _start(tx, found, worker, lease, now)
     if got is None:
-        raise Conflict(
-            f"another run is at work on {found.lock!r}",
-            hint="wait until it ends; a dead one frees it when its lease expires",
-        )
+        raise held(found)
     return got
+
+
+def held(run: Run) -> Conflict:
+    """Return what a run is told whose lock another one holds."""
+    return Conflict(
+        f"another run is at work on {run.lock!r}", hint="wait until it ends; a dead one frees it when its lease expires"
+    )
 
 
 def _start(tx: Transaction, run: Run, worker: str, lease: dt.timedelta, now: dt.datetime) -> Run | None:
@@ -192,6 +214,19 @@ def _start(tx: Transaction, run: Run, worker: str, lease: dt.timedelta, now: dt.
     row = {"state": "running", "worker": fits("worker", worker, 255), "started_at": now, "lease_until": now + lease}
     tx.execute(t.runs.update().where(t.runs.c.id == run.id, t.runs.c.org_id == run.org_id).values(**row))
     return get_run(tx, run.org_id, run.id)
+
+
+def renew_queued(tx: Transaction, worker: str, *, until: dt.datetime) -> int:
+    """Renew the lease of the queued runs that are bound to a worker; return how many."""
+    where = t.runs.c.worker == worker, t.runs.c.state == "queued"
+    return tx.execute(t.runs.update().where(*where).values(lease_until=until)).rowcount
+
+
+def refuse(tx: Transaction, org_id: str, run_id: str, error: Mapping[str, Any], *, now: dt.datetime) -> Run:
+    """End a queued run as failed: it could not begin. One that ended already stays as it is. Raises NotFound."""
+    if _locked(tx, org_id, run_id).state == "queued":
+        _set(tx, org_id, run_id, state="failed", ended_at=now, lease_until=None, error=nullable_json(dict(error)))
+    return get_run(tx, org_id, run_id)
 
 
 def heartbeat(tx: Transaction, org_id: str, run_id: str, worker: str, *, lease: dt.timedelta, now: dt.datetime) -> Run:
@@ -257,7 +292,7 @@ def request_cancel(tx: Transaction, org_id: str, run_id: str, *, now: dt.datetim
     """Ask a run to stop: a queued one is cancelled at once, a running one hears it at its next heartbeat. Raises NotFound."""
     found = _locked(tx, org_id, run_id)
     if found.state == "queued":
-        _set(tx, org_id, run_id, state="cancelled", ended_at=now, cancel_at=now)
+        _set(tx, org_id, run_id, state="cancelled", ended_at=now, cancel_at=now, lease_until=None)
     elif found.state == "running" and found.cancel_at is None:
         _set(tx, org_id, run_id, cancel_at=now)
     return get_run(tx, org_id, run_id)
@@ -277,14 +312,30 @@ def read_log(tx: Transaction, org_id: str, run_id: str, *, limit: int = 200, aft
 
 
 def sweep(tx: Transaction, *, now: dt.datetime) -> tuple[Run, ...]:
-    """Mark every running run whose lease expired as crashed, free its lock, and return them."""
-    return _crash(tx, (t.runs.c.state == "running", t.runs.c.lease_until <= now), now)
+    """Mark every run whose worker's lease expired as crashed, free its lock, and return them."""
+    return _crash(tx, _dead(now), now)
+
+
+def any_dead(tx: Transaction, *, now: dt.datetime) -> bool:
+    """Return whether a sweep would find something."""
+    return tx.execute(sa.select(t.runs.c.id).where(*_dead(now)).limit(1)).first() is not None
+
+
+def _dead(now: dt.datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return t.runs.c.state.in_(("queued", "running")), t.runs.c.lease_until <= now
 
 
 def prune(tx: Transaction, *, before: dt.datetime) -> int:
     """Delete the runs that ended before a time with their logs; return how many."""
     c = t.runs.c
     return tx.execute(t.runs.delete().where(c.ended_at < before, c.state.not_in(("queued", "running")))).rowcount
+
+
+def prune_own(tx: Transaction, org_id: str, *, before: dt.datetime) -> int:
+    """Delete the runs of an organization that ended before a time with their logs; return how many."""
+    c = t.runs.c
+    ended = c.org_id == org_id, c.ended_at < before, c.state.not_in(("queued", "running"))
+    return tx.execute(t.runs.delete().where(*ended)).rowcount
 
 
 def _crash(tx: Transaction, where: tuple[sa.ColumnElement[bool], ...], now: dt.datetime) -> tuple[Run, ...]:

@@ -16,6 +16,7 @@ import contextlib
 import datetime as dt
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,7 +24,6 @@ import msgspec
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy.dialects import postgresql, sqlite
 
 from dblens.errors import InvalidInput, NotFound, VaultError
 from dblens.redaction import Secret
@@ -46,6 +46,7 @@ _NONCE: Final = 12
 _VERSION: Final = b"\x01"
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _INSTANCE: Final = "secret."
+_PAUSE: Final = 0.02
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,14 +85,18 @@ def put(
 
 def get(tx: Transaction, keyring: Keyring, org_id: str, record_id: str, field: str) -> Secret | Reference:
     """Return a field's secret, or the reference that is to be resolved. Raises NotFound, VaultError when it was tampered with."""
-    c = t.secrets.c
-    query = sa.select(c.kind, c.key_id, c.value).where(c.org_id == org_id, c.record_id == record_id, c.field == field)
-    row = tx.execute(query).one_or_none()
+    c, k = t.secrets.c, t.data_keys.c
+    # Field and data key in one statement: between two of them a rotation may have sealed the one anew and deleted the other.
+    query = sa.select(c.kind, c.key_id, c.value, k.id, k.kek, k.wrapped)
+    query = query.select_from(t.secrets.outerjoin(t.data_keys, (k.id == c.key_id) & (k.org_id == c.org_id)))
+    row = tx.execute(query.where(c.org_id == org_id, c.record_id == record_id, c.field == field)).one_or_none()
     if row is None:
         raise NotFound(f"{record_id!r} has no secret {field!r}")
     what = f"the secret {field!r} of {record_id!r}"
-    place = _place(org_id, record_id, field, row.key_id or "", row.kind)
-    kept = Secret(_open(_data_key(tx, keyring, org_id, row.key_id, what), row.value, place, what).decode())
+    if row.id is None:
+        raise _tampered(what)
+    place = _place(org_id, record_id, field, row.key_id, row.kind)
+    kept = Secret(_open(_unwrapped(keyring, org_id, row, what), row.value, place, what).decode())
     return Reference.parse(kept.reveal()) if row.kind == "reference" else kept
 
 
@@ -121,7 +126,10 @@ def delete_all(tx: Transaction, org_id: str, record_id: str) -> int:
 
 
 def _upsert(tx: Transaction, org_id: str, record_id: str, field: str, **more: object) -> None:
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    if tx.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
     added = insert(t.secrets).values(org_id=org_id, record_id=record_id, field=field, **more)
     tx.execute(added.on_conflict_do_update(index_elements=["org_id", "record_id", "field"], set_=more))
 
@@ -229,24 +237,29 @@ def rotate(
     """
     c, done = t.data_keys.c, 0
     with store.write() as tx:
+        keys.wrapping(tx, keyring)  # the locks in the order in which everybody takes them: this one, data keys, fields
         tx.execute(t.data_keys.update().where(c.org_id == org_id, c.retired_at.is_(None)).values(retired_at=clock()))
         _current(tx, keyring, org_id, now=clock(), most_uses=MOST_USES, uses=0)
-    while moved := _rotate_some(store, keyring, org_id, batch, clock()):
+    while (moved := rotate_some(store, keyring, org_id, batch, clock())) is not None:
         done += moved
+        if not moved:  # somebody else is at work on all that is left
+            time.sleep(_PAUSE)
     with store.write() as tx:
         used = sa.exists().where(t.secrets.c.key_id == c.id)
         tx.execute(t.data_keys.delete().where(c.org_id == org_id, c.retired_at.is_not(None), ~used))
     return done
 
 
-def _rotate_some(store: Store, keyring: Keyring, org_id: str, batch: int, now: dt.datetime) -> int:
+def rotate_some(store: Store, keyring: Keyring, org_id: str, batch: int, now: dt.datetime) -> int | None:
+    """Seal some fields anew and return how many, None when none is left. Never waits for a field while it holds a key."""
     c, k = t.secrets.c, t.data_keys.c
     old = sa.select(k.id).where(k.org_id == org_id, k.retired_at.is_not(None))
     with store.write() as tx:
         query = sa.select(c.record_id, c.field, c.kind, c.key_id, c.value).where(c.org_id == org_id, c.key_id.in_(old))
-        rows = tx.execute(query.order_by(c.record_id, c.field).limit(batch).with_for_update()).all()
-        if not rows:
-            return 0
+        if tx.execute(query.limit(1)).first() is None:
+            return None
+        _current(tx, keyring, org_id, now=now, most_uses=MOST_USES, uses=0)
+        rows = tx.execute(query.order_by(c.record_id, c.field).limit(batch).with_for_update(skip_locked=True)).all()
         key = _current(tx, keyring, org_id, now=now, most_uses=MOST_USES, uses=len(rows))
         opened: dict[str, Kek] = {}
         for row in rows:
@@ -290,6 +303,11 @@ def get_instance(tx: Transaction, keyring: Keyring, name: str) -> Secret:
     except (binascii.Error, ValueError):
         raise _tampered(what) from None
     return Secret(_open(kek, value, _instance_place(name, kek), what).decode())
+
+
+def has_instance(tx: Transaction, name: str) -> bool:
+    """Return whether the instance has a secret of that name."""
+    return tx.scalar(sa.select(t.meta.c.key).where(t.meta.c.key == _INSTANCE + name)) is not None
 
 
 def delete_instance(tx: Transaction, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from dblens.errors import NotFound
 from dblens.store import tables as t
 from dblens.store.database import Transaction
 from dblens.store.organizations import get_organization
-from dblens.store.rows import Page, columns, fits, one, page, record, unique, values
+from dblens.store.rows import Page, allowed, columns, fits, one, page, record, unique, values
 
 INSTANCE = "instance"
 
@@ -42,6 +43,27 @@ def get_setting(tx: Transaction, scope: str, key: str) -> Setting:
     """Return a setting. Raises NotFound."""
     query = _settings(scope).where(t.settings.c.key == key)
     return record(Setting, one(tx, query, f"{key!r} is not set"))
+
+
+def find_settings(tx: Transaction, scope: str, keys: Collection[str]) -> dict[str, Setting]:
+    """Return those of the keys that are set."""
+    query = _settings(scope).where(t.settings.c.key.in_(keys))
+    return {row.key: record(Setting, row) for row in tx.execute(query)}
+
+
+def list_newest(tx: Transaction, scope: str, prefix: str, *, limit: int = 50) -> tuple[Setting, ...]:
+    """Return what lies under keys that begin alike, the last key first: entries of a short log. Raises InvalidInput."""
+    query = _settings(scope).where(t.settings.c.key.startswith(prefix, autoescape=True))
+    query = query.order_by(t.settings.c.key.desc()).limit(allowed(limit))
+    return tuple(record(Setting, row) for row in tx.execute(query))
+
+
+def keep_newest(tx: Transaction, scope: str, prefix: str, *, keep: int) -> int:
+    """Delete all but the last keys of those that begin alike; return how many."""
+    key = t.settings.c.key
+    where = t.settings.c.scope == scope, key.startswith(prefix, autoescape=True)
+    edge = tx.scalar(sa.select(key).where(*where).order_by(key.desc()).offset(keep).limit(1))
+    return 0 if edge is None else tx.execute(t.settings.delete().where(*where, key <= edge)).rowcount
 
 
 def list_settings(tx: Transaction, scope: str, *, limit: int = 200, after: str | None = None) -> Page[Setting]:

@@ -148,6 +148,34 @@ def list_access_tokens(
     return page(tx, query, _token, by=a.id, limit=limit, after=after, newest_first=True)
 
 
+def list_organization_tokens(
+    tx: Transaction,
+    org_id: str,
+    *,
+    user_id: str | None = None,
+    live_at: dt.datetime | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> Page[Bearer]:
+    """List the tokens for an organization with their owners, the newest first. Raises InvalidInput."""
+    a = t.access_tokens.c
+    query = beside(_tokens()).join(t.users, t.users.c.id == a.user_id).where(a.org_id == org_id)
+    if user_id is not None:
+        query = query.where(a.user_id == user_id)
+    if live_at is not None:
+        query = query.where(a.revoked_at.is_(None), a.expires_at > live_at)
+    return page(
+        tx,
+        query,
+        lambda row: Bearer(user=user_beside(row), token=_token(row)),
+        by=a.id,
+        limit=limit,
+        after=after,
+        newest_first=True,
+        key=lambda bearer: bearer.token.id,
+    )
+
+
 def revoke_access_token(tx: Transaction, user_id: str, token_id: str, *, now: dt.datetime) -> None:
     """End a user's token. Raises NotFound, also for one that ended before and for somebody else's."""
     a = t.access_tokens.c

@@ -10,25 +10,27 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import sqlalchemy as sa
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from dblens.errors import InvalidInput, StoreError
 from dblens.store.database import Store, Transaction
 from dblens.store.tables import metadata
 
+if TYPE_CHECKING:
+    # Half a second to import, and nothing of it is needed to open a store whose tables fit.
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 REVISIONS = Path(__file__).parent / "revisions"
 _LOCK = 0x64626C656E73  # "dblens": the advisory lock's number
+_BUSY = "55P03"  # the lock was not had in time
+_PATIENCE = 60.0
 _alembic = threading.Lock()  # Alembic keeps its context in module globals
 
 
@@ -49,10 +51,10 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 def head() -> str:
     """Return the revision that this DBLens expects."""
-    found = _script().get_current_head()
-    if found is None:
+    found = [file.name[1:].partition("_")[0] for file in (REVISIONS / "versions").glob("r*_*.py")]
+    if not found:
         raise StoreError(f"no revision under {REVISIONS}", hint="install DBLens again")
-    return found
+    return max(found)
 
 
 def current(store: Store) -> str | None:
@@ -77,9 +79,10 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
 def _fit(store: Store) -> None:
     with store.read() as tx:
-        revision, names = _current(tx), sa.inspect(tx).get_table_names()
-    if revision == head():
-        return
+        revision = _current(tx)
+        if revision == head():
+            return
+        names = sa.inspect(tx).get_table_names()
     if revision is None:
         if names:
             raise StoreError(f"{store.place} is not a DBLens store: it holds {names[0]!r}", hint="name another place")
@@ -96,6 +99,8 @@ def _fit(store: Store) -> None:
 
 def upgrade(store: Store) -> Moved:
     """Go to the newest revision. Waits for another process that does the same. Raises StoreError."""
+    from alembic import command
+
     return _move(store, lambda config: command.upgrade(config, "head"))
 
 
@@ -103,6 +108,8 @@ def downgrade(store: Store, revision: str) -> Moved:
     """Go back to a revision; `base` drops every table with all that is in them. Raises InvalidInput, StoreError."""
     if revision != "base" and revision not in revisions():
         raise InvalidInput(f"no revision {revision!r}", hint=f"one of base, {', '.join(revisions())}")
+    from alembic import command
+
     return _move(store, lambda config: command.downgrade(config, revision))
 
 
@@ -113,6 +120,8 @@ def revisions() -> tuple[str, ...]:
 
 def draft(store: Store, message: str) -> Path:
     """Write the next revision from what `tables.py` has and an upgraded store lacks; return its file. For developers."""
+    from alembic import command
+
     number = f"{int(head()) + 1:04}"
     with altering(store) as tx, _alembic:
         config = _config(REVISIONS)
@@ -156,6 +165,9 @@ def _off(revision: str | None) -> str:
 def _schema(tx: Transaction) -> Finding:
     if _current(tx) is None:
         return Finding(what="schema", ok=False, detail="no tables of a store")
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
     context = MigrationContext.configure(tx, opts={"compare_type": True, "target_metadata": metadata})
     drift = [_told(item) for item in compare_metadata(context, metadata)]
     return Finding(what="schema", ok=not drift, detail="; ".join(drift))
@@ -193,14 +205,20 @@ def _dangling(tx: Transaction) -> str:
 
 
 def _current(tx: Transaction) -> str | None:
-    return MigrationContext.configure(tx).get_current_revision()
+    if not sa.inspect(tx).has_table("alembic_version"):
+        return None
+    return tx.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def _script(folder: Path | None = None) -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
     return ScriptDirectory.from_config(_config(folder or REVISIONS))
 
 
 def _config(folder: Path) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("version_locations", str(folder / "versions").replace("%", "%%"))
@@ -224,6 +242,8 @@ def _move(store: Store, step: Callable[[Config], None]) -> Moved:
 
 def move(store: Store, tx: Transaction, step: Callable[[Config], None]) -> Moved:
     """Run one of Alembic's commands inside a transaction of `altering`."""
+    from alembic.util import CommandError
+
     before = _current(tx)
     _known(store, before)
     config = _config(REVISIONS)
@@ -242,6 +262,30 @@ def altering(store: Store) -> Iterator[Transaction]:
     with store.altering() as tx:
         if tx.dialect.name == "postgresql":
             tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _alone(tx)
         yield tx
         if tx.dialect.name == "sqlite" and (broken := _dangling(tx)):
             raise StoreError(f"nothing was changed: {broken}", hint="`dblens store check` shows all")
+
+
+def _alone(tx: Transaction) -> None:
+    """Lock every table at once, or none: taken one by one while others work, of two that wait for each other one is ended.
+
+    Half the time after which PostgreSQL looks for such a pair we give way, so that it is never the other's work that ends.
+    """
+    names = [name for name in sa.inspect(tx).get_table_names() if name in metadata.tables]
+    if not names:
+        return
+    quoted = ", ".join(tx.dialect.identifier_preparer.quote(name) for name in names)
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with tx.begin_nested():
+                tx.exec_driver_sql("SET LOCAL lock_timeout = '400ms'")
+                tx.exec_driver_sql(f"LOCK TABLE {quoted} IN ACCESS EXCLUSIVE MODE")
+                tx.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            return
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.05)

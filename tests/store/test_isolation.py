@@ -32,7 +32,7 @@ from dblens.store import tables as t
 from dblens.store.database import Store, Transaction
 from dblens.store.rows import Page
 from tests.store.filled import content
-from tests.store.world import AT, LEASE, World, make_world
+from tests.store.world import AT, LEASE, World, after, make_world
 
 CHAPTERS = (organizations, teams, invitations, connections, settings, runs, plans, notifications, idempotency, locks)
 
@@ -42,13 +42,18 @@ ACROSS = {
     "organizations.find_organization": "by its own name, for the door to judge",
     "organizations.list_organizations": "for administrators of the instance",
     "organizations.ensure_roles": "system roles",
+    "organizations.has_roles": "system roles",
     "organizations.list_memberships": "a user's own",
     "organizations.get_current": "a user's own",
     "organizations.sole_holder_of": "a user's own",
+    "organizations.share_organization": "two users' own, only whether",
     "invitations.find_invitation": "by its secret",
     "invitations.accept_invitation": "by its secret",
     "runs.claim": "workers serve the instance",
     "runs.sweep": "workers serve the instance",
+    "runs.any_dead": "workers serve the instance",
+    "runs.renew_queued": "a worker serves the instance",
+    "runs.held": "an error, which looks at nothing",
     "runs.prune": "retention of the instance",
     "notifications.prune": "retention of the instance",
     "idempotency.begin": "keys belong to a user",
@@ -114,6 +119,7 @@ CALLS: dict[str, Call] = {
         tx, org, w.connection, name="copy", owner_id=None, now=AT
     ),
     "connections.transfer": lambda tx, org, w: connections.transfer(tx, org, w.boss, to=w.user, now=AT),
+    "connections.give": lambda tx, org, w: connections.give(tx, org, w.connection, to=w.user, now=AT),
     "connections.grant": lambda tx, org, w: connections.grant(
         tx, org, w.connection, kind="user", grantee_id=w.user, level="manage", now=AT
     ),
@@ -122,6 +128,15 @@ CALLS: dict[str, Call] = {
     "settings.put_setting": lambda tx, org, w: settings.put_setting(tx, org, "k", 1, now=AT),
     "settings.get_setting": lambda tx, org, w: settings.get_setting(tx, org, "theme"),
     "settings.list_settings": lambda tx, org, w: _some(settings.list_settings(tx, org).items),
+    "runs.prune_own": lambda tx, org, w: _some(
+        runs.request_cancel(tx, org, w.queued, now=AT) and runs.prune_own(tx, org, before=after(1))
+    ),
+    "notifications.prune_own": lambda tx, org, w: _some(
+        notifications.mark_read(tx, org, w.user, now=AT) and notifications.prune_own(tx, org, before=after(1))
+    ),
+    "settings.find_settings": lambda tx, org, w: _some(settings.find_settings(tx, org, ["theme"])),
+    "settings.list_newest": lambda tx, org, w: _some(settings.list_newest(tx, org, "th")),
+    "settings.keep_newest": lambda tx, org, w: _some(settings.keep_newest(tx, org, "th", keep=0)),
     "settings.delete_setting": lambda tx, org, w: settings.delete_setting(tx, org, "theme"),
     "runs.create_run": lambda tx, org, w: runs.create_run(tx, org, "o", user_id=None, parent_id=w.run, now=AT),
     "runs.get_run": lambda tx, org, w: runs.get_run(tx, org, w.run),
@@ -132,6 +147,7 @@ CALLS: dict[str, Call] = {
     "runs.add_log": lambda tx, org, w: runs.add_log(tx, org, w.run, "text", now=AT),
     "runs.read_log": lambda tx, org, w: runs.read_log(tx, org, w.run),
     "runs.request_cancel": lambda tx, org, w: runs.request_cancel(tx, org, w.run, now=AT),
+    "runs.refuse": lambda tx, org, w: runs.refuse(tx, org, w.queued, {"code": "x"}, now=AT),
     "runs.finish": lambda tx, org, w: runs.finish(tx, org, w.run, w.worker, "succeeded", now=AT),
     "plans.save_plan": lambda tx, org, w: plans.save_plan(
         tx, org, "p", hash="h", document=b"", source_id="s", target_id="t", created_by=None, now=AT
@@ -187,7 +203,7 @@ def _public(chapter: ModuleType) -> list[str]:
     return [
         f"{name}.{n}"
         for n, f in inspect.getmembers(chapter, inspect.isfunction)
-        if f.__module__ == chapter.__name__ and not n.startswith("_") and n != "members_of"
+        if f.__module__ == chapter.__name__ and not n.startswith("_") and n not in ("members_of", "granted")
     ]
 
 

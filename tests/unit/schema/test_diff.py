@@ -11,7 +11,7 @@ from dblens.errors import InvalidInput
 from dblens.schema import changes as c
 from dblens.schema import types as t
 from dblens.schema.apply import apply_changes
-from dblens.schema.compare import Options, same_product
+from dblens.schema.compare import Options, Renamed, same_product
 from dblens.schema.diff import diff, map_namespaces
 from dblens.schema.model import (
     Check,
@@ -32,6 +32,10 @@ from dblens.schema.model import (
 )
 from dblens.schema.risk import widens
 from dblens.schema.select import select
+
+
+def renamed(old: str, new: str, *, table: str | None = None) -> Renamed:
+    return Renamed(namespace="public", table=table, old=old, new=new)
 
 
 def column(name: str = "a", type: t.DataType = t.Integer(bits=32), native: str = "integer", **more: Any) -> Column:
@@ -250,7 +254,7 @@ def test_renames_are_only_those_that_were_told() -> None:
         )
     )
     assert not any(isinstance(x, (c.RenameTable, c.RenameColumn)) for x in diff(a, b))
-    options = Options(renamed_tables={("public", "t"): "u"}, renamed_columns={("public", "u", "old"): "new"})
+    options = Options(renamed=(renamed("t", "u"), renamed("old", "new", table="u")))
     assert [type(x) for x in diff(a, b, options)] == [c.RenameTable, c.RenameColumn]
     assert diff(apply_changes(a, diff(a, b, options)), b) == ()
 
@@ -269,11 +273,11 @@ def test_renames_move_the_references_of_others() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        Options(renamed_tables={("public", "nope"): "u"}),
-        Options(renamed_tables={("public", "t"): "v"}),
-        Options(renamed_columns={("public", "t", "nope"): "x"}),
-        Options(renamed_columns={("public", "t", "a"): "b"}),
-        Options(renamed_columns={("public", "nope", "a"): "b"}),
+        Options(renamed=(renamed("nope", "u"),)),
+        Options(renamed=(renamed("t", "v"),)),
+        Options(renamed=(renamed("nope", "x", table="t"),)),
+        Options(renamed=(renamed("a", "b", table="t"),)),
+        Options(renamed=(renamed("a", "b", table="nope"),)),
     ],
 )
 def test_renames_that_cannot_be(options: Options) -> None:

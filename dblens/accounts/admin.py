@@ -90,6 +90,29 @@ def create_user(
         return made if hashed is not None else _link(at, tx, made, moment)
 
 
+def first_super_admin(
+    at: Accounts, name: str, *, email: str | None = None, password: str | None = None, also: Also | None = None
+) -> User | ResetLink:
+    """Make a super_admin where nobody can administer DBLens: for who stands at its machine. Raises InvalidInput, Conflict."""
+    check_name(name)
+    if email is not None:
+        check_email(email)
+    if password is not None:
+        check_password(password, name=name, email=email)
+    hashed = None if password is None else at.passwords.hash(password)
+    moment = at.clock()
+    with at.store.write() as tx:
+        if accounts.any_super_admin(tx):
+            raise Conflict("somebody administers DBLens already", hint="act as they do: --as NAME")
+        if not accounts.any_user(tx):
+            accounts.claim_set_up(tx)  # the way over the network ends here
+        made = accounts.create_user(tx, name, email=email, password_hash=hashed, super_admin=True, now=moment)
+        accounts.link_identity(tx, LOCAL, made.id, made.id, now=moment)
+        if also is not None:
+            also(tx, made)
+        return made if hashed is not None else _link(at, tx, made, moment)
+
+
 def approve_user(at: Accounts, actor: User, user_id: str) -> User:
     """Let somebody who signed up in. Raises NotFound, PermissionDenied."""
     with at.store.write() as tx:

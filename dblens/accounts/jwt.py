@@ -12,7 +12,6 @@ import json
 import secrets
 from typing import Any
 
-import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -61,6 +60,8 @@ class Keys:
 
     def sign(self, user_id: str, session_id: str, *, now: dt.datetime) -> str:
         """Return a token for a session."""
+        import jwt
+
         payload = {
             "iss": self.issuer,
             "aud": self.audience,
@@ -74,6 +75,8 @@ class Keys:
 
     def read(self, token: str, *, now: dt.datetime) -> Claims:
         """Return what a token of ours says. Raises NotAuthenticated, with one answer for every fault."""
+        import jwt
+
         try:
             if len(token) > LONGEST:
                 raise jwt.InvalidTokenError("too long")
@@ -121,6 +124,8 @@ def _base64(data: bytes) -> str:
 
 
 def _claims(payload: dict[str, Any], now: dt.datetime) -> Claims:
+    import jwt
+
     at, until, texts = payload["iat"], payload["exp"], [payload[name] for name in ("sub", "sid", "jti")]
     if not all(isinstance(text, str) and text for text in texts):
         raise jwt.InvalidTokenError("a claim is of another type")

@@ -11,14 +11,15 @@ import ipaddress
 import math
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import limits
 import msgspec
-from limits.storage import storage_from_string
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from dblens.errors import InvalidInput, RateLimited
 from dblens.store.accounts import fold
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,8 @@ DEFAULTS: Mapping[str, Limit] = {
     "verify": Limit(address="10/minute;60/hour"),
     "mail": Limit(account="5/hour"),
     "token": Limit(account="30/hour"),
+    "organization": Limit(account="20/day"),
+    "invite": Limit(account="60/hour"),
 }
 
 
@@ -45,6 +48,10 @@ class Limits:
     """Counts tries in a sliding window."""
 
     def __init__(self, rules: Mapping[str, Limit] | None = None, *, storage: str = "memory://") -> None:
+        import limits
+        from limits.storage import storage_from_string
+        from limits.strategies import SlidingWindowCounterRateLimiter
+
         try:
             self._counter = SlidingWindowCounterRateLimiter(storage_from_string(storage))
             self._rules = {
@@ -63,16 +70,22 @@ class Limits:
         """Count a try of which nobody shall learn that it was one too many."""
         return not self._over(what, None, account)
 
+    def over(self, what: str, *, address: str | None = None, account: str | None = None) -> bool:
+        """Say whether a try would be one too many, without counting it."""
+        return any(not self._counter.test(item, what, *key) for item, key in self._keys(what, address, account))
+
     def _over(self, what: str, address: str | None, account: str | None) -> int:
-        by_address, by_account = self._rules[what]
-        keys = [(item, ("address", network(address))) for item in by_address if address is not None]
-        keys += [(item, ("account", _account(account))) for item in by_account if account is not None]
         wait = 0
-        for item, (kind, key) in keys:
+        for item, (kind, key) in self._keys(what, address, account):
             if not self._counter.hit(item, what, kind, key):
                 until = self._counter.get_window_stats(item, what, kind, key).reset_time
                 wait = max(wait, 1, math.ceil(until - time.time()))
         return wait
+
+    def _keys(self, what: str, address: str | None, account: str | None) -> list[tuple[RateLimitItem, tuple[str, str]]]:
+        by_address, by_account = self._rules[what]
+        keys = [(item, ("address", network(address))) for item in by_address if address is not None]
+        return keys + [(item, ("account", _account(account))) for item in by_account if account is not None]
 
 
 def network(address: str) -> str:
@@ -93,5 +106,9 @@ def _account(login: str) -> str:
     return hashlib.sha256(fold(login[:320]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _parse(text: str) -> list[limits.RateLimitItem]:
-    return limits.parse_many(text) if text else []
+def _parse(text: str) -> list[RateLimitItem]:
+    if not text:
+        return []
+    import limits
+
+    return limits.parse_many(text)

@@ -23,6 +23,7 @@ from dblens.errors import DBLensError, InvalidInput, MailFailed
 from dblens.store.accounts import check_email
 
 _IGNORE = "If you did not ask for it, ignore this mail."
+_IGNORE_INVITE = "If you do not know them, ignore this mail."
 log = logging.getLogger(__name__)
 
 
@@ -172,6 +173,12 @@ class Letters:
         text += f"If you forgot its password: {self.base_url}/forgot-password"
         self._post(to, "DBLens: you have an account", text)
 
+    def invite(self, to: str, organization: str, by: str, token: str) -> None:
+        """Write that somebody is invited into an organization."""
+        text = f"{_line(by)} invites you into the organization {_line(organization)} of DBLens.\n\n"
+        text += f"{self.link('accept-invitation', token)}\n\nThe link works once, for the account with this address. {_IGNORE_INVITE}"
+        self._post(to, "DBLens: an invitation", text)
+
     def changed(self, to: str, name: str, what: str) -> None:
         """Write that something about an account was changed."""
         text = f"{what} of your DBLens account {name} was changed.\n\nIf that was not you, tell an administrator."
@@ -183,3 +190,9 @@ class Letters:
             self._send(Mail(to=to, subject=subject, text=text + "\n"))
         except DBLensError as error:
             log.warning("mail not sent: %s", error.message)
+
+
+def _line(text: str) -> str:
+    """Return what somebody called themselves as a part of one line, so that it writes no text of its own, nor a link."""
+    shown = "".join(char if char.isprintable() else " " for char in text[:100])
+    return f'"{shown.replace("://", ": //")}"'

@@ -12,9 +12,6 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 
-import argon2
-from argon2.exceptions import InvalidHashError, VerificationError
-
 from dblens.accounts.common import BASES
 from dblens.errors import InvalidInput, RateLimited
 
@@ -36,6 +33,8 @@ class Passwords:
         at_once: int = 4,
         wait: float = 10.0,
     ) -> None:
+        import argon2
+
         self.hasher = argon2.PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=parallelism)
         self._free = threading.BoundedSemaphore(at_once)
         self._wait = wait
@@ -48,6 +47,8 @@ class Passwords:
 
     def verify(self, hash: str | None, password: str) -> bool:
         """Say whether a password has a hash; None, for nobody, costs the same and is False. Raises RateLimited."""
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         with self._turn():
             try:
                 self.hasher.verify(hash or self._nobody, _bytes(password))

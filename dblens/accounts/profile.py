@@ -64,7 +64,14 @@ def create_access_token(
     Raises InvalidInput, NotFound for an organization of others, PermissionDenied for an access token, RateLimited.
     """
     _own(auth)
-    at.limits.hit("token", account=auth.user.name)
+    return issue_access_token(at, auth.user, org_id, name, scopes, expires_at)
+
+
+def issue_access_token(
+    at: Accounts, user: User, org_id: str, name: str, scopes: Sequence[str], expires_at: dt.datetime
+) -> NewAccessToken:
+    """Make a token for a user who proved who they are. Raises as `create_access_token` does."""
+    at.limits.hit("token", account=user.name)
     moment, longest = at.clock(), at.rules.longest_access_token
     if expires_at.tzinfo is None:
         raise InvalidInput(f"expires_at is {expires_at.isoformat()}", hint="give a time zone")
@@ -75,7 +82,7 @@ def create_access_token(
         made = tokens.create_access_token(
             tx,
             org_id,
-            auth.user.id,
+            user.id,
             name=name,
             hash=digest(fresh),
             scopes=check_scopes(tuple(scopes)),

@@ -7,11 +7,13 @@ says (`evidence.signed_form`), and `authorship` tells whether that is so: it ans
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sysconfig
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,10 @@ def run(
 ) -> Manifest:
     """Execute the migration notebook with papermill and seal its output; return the manifest.
 
-    `environment` is set for the kernel only while it runs (passwords by name); `sign` signs the outcome. Raises Unsupported without papermill, InvalidInput when a
-    folder is missing, and the migration's own error when a cell fails; the executed notebook is kept in either case.
+    `environment` are passwords by the names of their variables. The kernel does not inherit those, because every process of this user
+    can read the environment of another: it finds them by `handed`, in files that are gone afterwards. `sign` signs the outcome.
+    Raises Unsupported without papermill, InvalidInput when a folder is missing, and the migration's own error when a cell fails; the
+    executed notebook is kept in either case.
     """
     try:
         import papermill
@@ -56,27 +60,48 @@ def run(
         ) from error
     if not output.parent.is_dir():
         raise InvalidInput(f"the folder {output.parent} does not exist", hint="create it, or choose another -o")
-    before = {k: os.environ.get(k) for k in environment or {}}
-    os.environ.update(environment or {})
     try:
-        papermill.execute_notebook(
-            str(template()),
-            str(output),
-            parameters=parameters,
-            progress_bar=False,
-            log_output=False,
-            kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],
-        )
+        with _handing_over(environment or {}):
+            papermill.execute_notebook(
+                str(template()),
+                str(output),
+                parameters=parameters,
+                progress_bar=False,
+                log_output=False,
+                kernel_name="python3",
+                extra_arguments=["--log-level=ERROR"],
+            )
     except papermill.PapermillExecutionError as error:
         raise NotebookError(error.ename, error.evalue, str(output)) from None
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
     return seal(output, sign)
+
+
+def handed(name: str) -> str | None:
+    """Return a secret by the name of its variable: what `run` handed over, else the variable; None without a name."""
+    path = os.environ.get(f"{name}_FILE") if name else None
+    if path is not None:
+        return Path(path).read_text("utf-8")
+    return os.environ.get(name) if name else None
+
+
+@contextlib.contextmanager
+def _handing_over(secrets: dict[str, str]) -> Iterator[None]:
+    """Let the kernel that starts meanwhile find secrets in a private folder, and none of them in its environment."""
+    with tempfile.TemporaryDirectory(prefix="dblens-") as folder:  # mode 0700
+        changed: dict[str, str | None] = {}
+        for number, (name, text) in enumerate(secrets.items()):
+            path = Path(folder) / str(number)
+            path.touch(mode=0o600)
+            path.write_text(text, "utf-8")
+            changed |= {name: os.environ.pop(name, None), f"{name}_FILE": os.environ.get(f"{name}_FILE")}
+            os.environ[f"{name}_FILE"] = str(path)
+        try:
+            yield
+        finally:
+            for name, before in changed.items():
+                os.environ.pop(name, None)
+                if before is not None:
+                    os.environ[name] = before
 
 
 class NotebookError(DBLensError):

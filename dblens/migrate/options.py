@@ -111,10 +111,11 @@ def split_path(text: str) -> tuple[str, ...]:
     return keys
 
 
-def parse_rule(text: str, key_id: str | None) -> Rule:
+def parse_rule(text: str, key_id: str | None, *, keyed: bool = False) -> Rule:
     """Parse a rule from the command line: `MATCH:ACTION[=VALUE]`.
 
-    Actions: type=…, rename=…, filter=…, expression=…, constant=…, mask=hash|redact|partial|null, exclude. Raises InvalidInput.
+    Actions: type=…, rename=…, filter=…, expression=…, constant=…, mask=hash|redact|partial|null, exclude. `keyed`: who plans has a key
+    for hash masks that name none. Raises InvalidInput.
     """
     match, colon, rest = text.partition(":")
     action, equals, value = rest.partition("=")
@@ -126,7 +127,7 @@ def parse_rule(text: str, key_id: str | None) -> Rule:
     if action == "mask":
         if value not in ("hash", "redact", "partial", "null"):
             raise InvalidInput(f"unknown mask: {value!r}", hint="one of hash, redact, partial, null")
-        if value == "hash" and key_id is None:
+        if value == "hash" and key_id is None and not keyed:
             raise InvalidInput(f"the mask of {match!r} needs a key", hint="name a variable with --mask-key-env NAME")
         return Rule(
             match=match, mask=msgspec.convert({"kind": value, "key_id": key_id if value == "hash" else None}, Mask)

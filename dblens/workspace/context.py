@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from dblens.errors import DBLensError
 from dblens.events import Report, silent
 from dblens.workspace.policy import RECENT, Grant
 from dblens.workspace.principal import Principal
@@ -15,6 +16,7 @@ from dblens.workspace.registry import Operation
 
 if TYPE_CHECKING:
     from dblens.store.database import Store
+    from dblens.workspace.house import House
     from dblens.workspace.journal import Journal
 
 
@@ -43,6 +45,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], dt.datetime]
     report: Report = silent
     recent: dt.timedelta = RECENT
+    house: House | None = None
+    """What the process has once: sessions, keys, runs. A door that needs none of it works without."""
+    background: bool = False
+    """Whether long operations go on behind the answer, which is their run."""
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -51,5 +57,15 @@ class Call(msgspec.Struct, kw_only=True):
     id: str
     operation: Operation
     parent: str | None
+    run: str | None = None
+    """The run that it is part of; of a long operation its own."""
     target: str | None = None
     facts: dict[str, Any] = {}
+
+
+class NotBegun(Exception):  # noqa: N818 - no error of its own: it carries the reason from the house to the gate
+    """A run that could not begin, and why."""
+
+    def __init__(self, why: DBLensError) -> None:
+        super().__init__()
+        self.why = why

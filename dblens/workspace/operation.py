@@ -10,6 +10,7 @@ the store: on SQLite the audit would wait for it in vain.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import time
@@ -18,8 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dblens.errors import DBLensError, InvalidInput, NotFound, StoreError
-from dblens.workspace.context import Access, Call, Context, Held
+import msgspec
+
+from dblens.errors import DBLensError, InvalidInput, NotFound, PermissionDenied, StoreError
+from dblens.events import Report
+from dblens.workspace.context import Access, Call, Context, Held, NotBegun
 from dblens.workspace.describe import described, secretive
 from dblens.workspace.permissions import is_name
 from dblens.workspace.policy import Decision, Grant, decide, effective, refusal
@@ -93,6 +97,8 @@ def operation(
     mutates: bool = False,
     step_up: bool = False,
     long: bool = False,
+    lock: str | int | None = None,
+    local: bool = False,
     cost: Cost = "normal",
     shown: Sequence[str] = (),
     target: str | None = None,
@@ -103,6 +109,10 @@ def operation(
     `on="organization"`: of the principal's, or of the one in a parameter `organization`. `on="connection"`: the parameter `connection`,
     or those in `connections` with the level each needs, or what `locate(door, arguments)` returns; the method gets ids. `shown` are
     the parameters (also `spec.name`) whose values the audit keeps; others are named only. Raises TypeError for what cannot be guarded.
+
+    `long`: a run of its own in the store, with `report=` beside its parameters (the method finds it in its context); in the service it
+    goes on behind the answer. `lock`: the connection on which one run at a time may work, by its parameter or its place in what
+    `locate` returns. `local`: only for the person at this machine, never over the network.
     """
 
     def decorate(function: F) -> F:
@@ -116,6 +126,10 @@ def operation(
                 raise TypeError(f"{name}: there is no parameter {wanted!r}")
         if (ways or locate) and on != "connection":
             raise TypeError(f'{name}: it names connections, so on="connection"')
+        if lock is not None and (not long or (isinstance(lock, str) and lock not in ways)):
+            raise TypeError(f"{name}: a lock is on a connection that a long operation names")
+        if long and "report" in names:
+            raise TypeError(f"{name}: a long operation finds `report` in its context")
         if not is_name(permission or name):
             raise TypeError(
                 f"{name}: {permission or name!r} is no permission (`noun.verb`, a noun of permissions.NOUNS)"
@@ -131,6 +145,8 @@ def operation(
             mutates=mutates,
             step_up=step_up,
             long=long,
+            lock=lock,
+            local=local,
             cost=cost,
             target=target,
             shown=tuple(shown),
@@ -144,7 +160,7 @@ def operation(
             return _call(about, function, door, args, kwargs)
 
         del guarded.__wrapped__  # the way round the gate
-        guarded.__signature__ = about.signature  # type: ignore[attr-defined]
+        guarded.__signature__ = _reporting(about.signature) if long else about.signature  # type: ignore[attr-defined]
         guarded.__operation__ = about  # type: ignore[attr-defined]
         return typing.cast(F, guarded)
 
@@ -154,9 +170,19 @@ def operation(
 # -------------------------------------------------------------------------------------------------------------------------- call
 
 
+def _reporting(signature: inspect.Signature) -> inspect.Signature:
+    """Return the signature with `report`, which every long operation takes beside its own parameters."""
+    more = inspect.Parameter("report", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Report | None)
+    return signature.replace(parameters=[*signature.parameters.values(), more])
+
+
 def _call(
     about: Operation, function: Callable[..., Any], door: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
+    if about.long and "report" in kwargs:
+        kwargs = dict(kwargs)
+        report = kwargs.pop("report")
+        door = door if report is None else _reporting_to(door, report)
     context: Context = door.context
     bound = about.signature.bind(door, *args, **kwargs)
     bound.apply_defaults()
@@ -164,7 +190,13 @@ def _call(
     from dblens.store.records import new_id
 
     parent = _current.get()
-    call = Call(id=new_id(), operation=about, parent=parent.id if parent is not None else None, facts={})
+    call = Call(
+        id=new_id(),
+        operation=about,
+        parent=parent.id if parent is not None else None,
+        run=parent.run if parent is not None else None,
+        facts={},
+    )
     found, wrong = _found(about, door, given)
     tale = Tale(context, call, given, [held.id for held, _, _ in found if held.id is not None])
     begun = time.perf_counter()
@@ -187,18 +219,77 @@ def _call(
 
     for held, parameter, place in found:
         _put(bound.arguments, held, parameter, place)
-    token = _current.set(call)
-    failure: BaseException | None = None
+
+    own = next(iter(bound.arguments))
+
+    def work(report: Report) -> Any:
+        if report is not context.report:
+            bound.arguments[own] = _reporting_to(bound.arguments[own], report)
+        token = _current.set(call)
+        failure: BaseException | None = None
+        try:
+            result = function(*bound.args, **bound.kwargs)
+            _whole(about, result)
+        except BaseException as raised:
+            failure = raised
+            raise
+        finally:
+            _current.reset(token)
+            _ended(context.journal, tale.entry("ended" if about.mutates else "read", failure, begun), failure)
+        return result
+
+    house = context.house
+    if not about.long or house is None:
+        return work(context.report)
+
+    def again() -> None:
+        """Look once more whether the principal may: what waited in a queue begins with the rights of now, on what it named then."""
+        now = copy.copy(door)
+        now.context = msgspec.structs.replace(context, principal=house.renewed(context.principal))
+        asked = {name: value for name, value in bound.arguments.items() if name != own}
+        found, wrong = _found(about, now, asked)
+        error = wrong or _authorized(about, now.context, asked, found)
+        if error is not None:
+            raise error
+        bound.arguments[own] = now
+
+    def unbegun(why: Exception) -> None:
+        _ended(context.journal, tale.entry("ended" if about.mutates else "read", why, begun), why)
+
+    call.run = call.id
     try:
-        result = function(*bound.args, **bound.kwargs)
-        _whole(about, result)
-    except BaseException as raised:
-        failure = raised
-        raise
-    finally:
-        _current.reset(token)
-        _ended(context.journal, tale.entry("ended" if about.mutates else "read", failure, begun), failure)
-    return result
+        return house.run(
+            context,
+            call,
+            work,
+            parent=parent.run if parent is not None else None,
+            connection=next((held.id for held, _, _ in found if held.id is not None), None),
+            lock=_locked(about, found),
+            arguments=tale.arguments(),
+            again=again,
+            unbegun=unbegun,
+        )
+    except NotBegun as stopped:
+        unbegun(stopped.why)
+        raise stopped.why from None
+
+
+def _reporting_to(door: Any, report: Report) -> Any:
+    """Return the door with another listener; the caller's stays as it is."""
+    other = copy.copy(door)
+    other.context = msgspec.structs.replace(door.context, report=report)
+    return other
+
+
+def _locked(about: Operation, found: Sequence[tuple[Held, str, Any]]) -> str | None:
+    """Return the name of the lock. A raw address has none here: the target's own record of runs guards it."""
+    if about.lock is None:
+        return None
+    if isinstance(about.lock, int):
+        held = found[about.lock][0] if about.lock < len(found) else None
+    else:
+        held = next((held for held, parameter, _ in found if parameter == about.lock), None)
+    return None if held is None or held.id is None else f"connection:{held.id}"
 
 
 def _ended(journal: Journal, entry: Entry, failure: BaseException | None) -> None:
@@ -252,6 +343,8 @@ def _authorized(
     about: Operation, context: Context, given: Mapping[str, Any], found: Sequence[tuple[Held, str, Any]]
 ) -> Exception | None:
     principal, now = context.principal, context.clock()
+    if about.local and principal.kind != "local":
+        return PermissionDenied(f"{about.name} is refused: it is for one's own machine only")
 
     def ask(org_id: str | None, grant: Grant = "none", level: Level | None = None) -> Decision:
         return decide(

@@ -24,8 +24,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 NOUNS: Final = frozenset(
     _words(
-        "account audit backup catalog connection migration monitor notification organization query role run schedule settings "
-        "snapshot store team template token user verify"
+        "account audit backup catalog connection migration monitor notification organization query role run schedule search "
+        "settings snapshot store team template token user verify"
     )
 )
 
@@ -33,6 +33,8 @@ ANY_CONNECTION: Final = "organization.connections"
 """Manages every connection of the organization, whoever owns it."""
 EVERYWHERE: Final = "audit.instance"
 """Reads the audit of every organization and of the instance."""
+INSTANCE_SETTINGS: Final = "settings.instance"
+"""Reads and changes what holds for the whole instance; an organization's own settings need it not."""
 
 REGISTERED: Final = frozenset(
     f"{noun}.{verb}"
@@ -45,12 +47,13 @@ REGISTERED: Final = frozenset(
         "migration": "list read plan apply verify cancel rollback finalize clone",
         "monitor": "read advise kill",
         "notification": "list read",
-        "organization": "read list create update delete members invite admit remove assign connections",
+        "organization": "read list create use accept leave update delete members invite admit remove assign connections",
         "query": "run write cancel history export",
         "role": "list create update delete",
         "run": "list read log cancel",
         "schedule": "list read create update delete run",
-        "settings": "read update",
+        "search": "find",
+        "settings": "read update instance",
         "snapshot": "list read create diff delete",
         "store": "check upgrade backup restore rotate",
         "team": "list create update delete",
@@ -62,8 +65,11 @@ REGISTERED: Final = frozenset(
     for verb in verbs.split()
 )
 
-EVERYONE: Final = ("account.*", "audit.own", "notification.*")
-"""What everybody who is somebody may do, about themselves only."""
+EVERYONE: Final = (
+    *("account.*", "audit.own", "notification.*", "search.find"),
+    *("organization.list", "organization.create", "organization.use", "organization.accept", "organization.leave"),
+)
+"""What everybody who is somebody may do, about themselves only; a search finds what the caller may see anyway."""
 
 
 class SystemRole(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +104,7 @@ SYSTEM_ROLES: Final = {
                 "connection.* catalog.* query.* migration.* verify.* backup.* snapshot.* schedule.* monitor.* run.* template.* "
                 "team.* role.* token.* organization.read organization.update organization.delete organization.members "
                 "organization.invite organization.admit organization.remove organization.assign organization.connections "
-                "audit.read audit.export audit.verify user.list user.read"
+                "audit.read audit.export audit.verify user.list user.read settings.read settings.update"
             ),
             about="administers one organization and manages all of its connections",
         ),

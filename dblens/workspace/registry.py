@@ -40,6 +40,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     mutates: bool
     step_up: bool
     long: bool
+    lock: str | int | None = None
+    local: bool = False
     cost: Cost
     parameters: tuple[Parameter, ...]
     result: Any

@@ -40,7 +40,7 @@ class Tale:
         if len(self.connections) > 1:
             detail["connections"] = list(self.connections)
         if phase in ("started", "read", "denied"):
-            detail |= self._arguments()
+            detail |= self.arguments()
         if call.facts:
             detail["facts"] = {name: _shown(value) for name, value in call.facts.items()}
         if error is not None:
@@ -74,7 +74,8 @@ class Tale:
             asked += [item for item in (value if isinstance(value, list | tuple) else [value]) if isinstance(item, str)]
         return [item for item in asked if _NAME.fullmatch(item)][:100]
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that may be shown, and the names of those that are hidden."""
         about = self.call.operation
         kept = {path: _shown(_reached(self.given, path)) for path in about.shown}
         named = {path.partition(".")[0] for path in about.shown} | set(about.connections)

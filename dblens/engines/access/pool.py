@@ -106,6 +106,10 @@ class Pool:
             self._wake()
         _end(old)
 
+    def renew(self) -> None:
+        """Open every session anew from now on: what its way to open looks up has changed."""
+        self.change(self._open)
+
     def close(self) -> None:
         """Close idle sessions now and lent ones when they come back; refuse new ones."""
         with self._lock:

@@ -17,7 +17,7 @@ from dblens.errors import DBLensError, InvalidInput, NotAuthenticated, NotFound,
 
 Cause = Literal[
     "input", "forbidden", "dns", "tcp", "tunnel", "tls", "authentication", "permission", "missing_database", "timeout",
-    "not_this_engine", "file", "server",
+    "not_this_engine", "file", "server", "secret",
 ]  # fmt: skip
 Verified = Literal["yes", "no", "unknown"]
 
@@ -60,12 +60,16 @@ def test(
     policy: Policy,
     *,
     seconds: float = CONNECT_SECONDS,  # noqa: PT028
+    read_only: bool = False,  # noqa: PT028
 ) -> Reach:
-    """Try a connection, and its read-only login when there is one. Never raises a DBLensError, never tells a secret."""
+    """Try a connection, and its read-only login when there is one. Never raises a DBLensError, never tells a secret.
+
+    `read_only`: nothing may be written, not even by opening it (a SQLite file).
+    """
     clock = _Clock()
     try:
         probe = _probe(spec)
-        with opening.connect(probe, secrets, policy, seconds=seconds, note=clock.note) as opened:
+        with opening.connect(probe, secrets, policy, read_only=read_only, seconds=seconds, note=clock.note) as opened:
             clock.note("ping")
             began = time.monotonic()
             opened.ping(seconds)

@@ -1,0 +1,1 @@
+"""The REST API: every operation of the table as a route. `create_app(house)` is the ASGI application."""

@@ -44,13 +44,49 @@ def _root(
 
 def _assemble() -> None:
     """Attach every noun. Their modules import no driver and nothing heavy, so that `--help` stays quick."""
-    from dblens.cli import demo, migrate, schema, store, verify
+    from dblens.cli import (
+        account,
+        audit,
+        connection,
+        demo,
+        login,
+        migrate,
+        notification,
+        org,
+        role,
+        runs,
+        schema,
+        search,
+        serve,
+        settings,
+        store,
+        team,
+        token,
+        user,
+        verify,
+    )
 
+    app.add_typer(connection.app, name="connection")
     app.add_typer(schema.app, name="schema")
     app.add_typer(migrate.app, name="migrate")
+    app.add_typer(runs.app, name="run")
     app.add_typer(store.app, name="store")
+    app.add_typer(org.app, name="org")
+    app.add_typer(team.app, name="team")
+    app.add_typer(role.app, name="role")
+    app.add_typer(user.app, name="user")
+    app.add_typer(token.app, name="token")
+    app.add_typer(account.app, name="account")
+    app.add_typer(audit.app, name="audit")
+    app.add_typer(notification.app, name="notification")
+    app.add_typer(settings.app, name="settings")
+    app.command(epilog=search.EXAMPLES)(search.search)
     app.command()(verify.verify)
+    app.command()(serve.serve)
     app.command()(demo.demo)
+    app.command(epilog=login.LOGIN_EXAMPLES)(login.login)
+    app.command(epilog=login.LOGOUT_EXAMPLES)(login.logout)
+    app.command(epilog=login.WHOAMI_EXAMPLES)(login.whoami)
 
 
 _assemble()

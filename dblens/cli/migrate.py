@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,18 +12,28 @@ import msgspec
 import typer
 
 import dblens
-from dblens.cli import output, passwords, show, signing
+from dblens.cli import output, passwords, plans, show, signing
 from dblens.cli.progress import reporting
-from dblens.errors import InvalidInput, VerificationFailed
+from dblens.cli.sides import side as side_of
+from dblens.errors import InvalidInput, StalePlan, VerificationFailed
 
 app = typer.Typer(help="Move a database into another engine, prove every row equal, or undo it.", no_args_is_help=True)
 
 DONE_WITH_EXCLUSIONS = 11
 """Exit code of a migration that is complete and verified, though objects such as views and triggers did not come along."""
 
-Source = Annotated[str, typer.Argument(help="URL of the source, without a password.", metavar="SRC")]
-Destination = Annotated[str, typer.Argument(help="URL of the target, without a password.", metavar="DST")]
-PlanFile = Annotated[Path, typer.Argument(help="Plan written by `dblens migrate plan --json`.", metavar="PLAN")]
+Source = Annotated[str, typer.Argument(help="Connection, or URL without a password, of the source.", metavar="SRC")]
+Destination = Annotated[
+    str, typer.Argument(help="Connection, or URL without a password, of the target.", metavar="DST")
+]
+PlanFile = Annotated[
+    Path,
+    typer.Argument(help="Plan written by `dblens migrate plan --json`, or the id of a stored one.", metavar="PLAN"),
+]
+PlanHash = Annotated[
+    str | None,
+    typer.Option("--hash", help="With an id: the hash of the plan that was looked at; another one is refused."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 SourceEnv = Annotated[
     str | None, typer.Option("--source-password-env", metavar="NAME", help="Variable with the source's password.")
@@ -51,12 +62,12 @@ Accept = Annotated[
 
 
 def _link(url: str, side: str, env: str | None, file: str | None, allow: bool) -> Any:
-    from dblens.migrate.link import Link
-
-    return Link(*passwords.address(url, side, passwords.Given(env, file), allow_in_url=allow))
+    return side_of(url, side, passwords.Given(env, file), allow_in_url=allow)
 
 
-def _mask_key(name: str | None) -> bytes | None:
+def _mask_key(name: str | None) -> Any:
+    from dblens.redaction import Secret
+
     if name is None:
         return None
     value = os.environ.get(name)
@@ -64,7 +75,7 @@ def _mask_key(name: str | None) -> bytes | None:
         raise InvalidInput(
             f"the variable {name} is not set", hint="export it with the mask key, or drop --mask-key-env"
         )
-    return value.encode()
+    return Secret(value)
 
 
 def _read_plan(path: Path) -> Any:
@@ -75,6 +86,23 @@ def _read_plan(path: Path) -> Any:
     except OSError as error:
         raise InvalidInput(f"cannot read the plan {path}: {error.strerror}", hint="check the path") from error
     return model.read(text)
+
+
+Given = tuple[str | None, str | None]
+"""Where a side's password comes from: the name of a variable, `@` and a file."""
+
+
+def _planned(ws: Any, plan: Path, hash: str | None, source: Given, target: Given) -> dict[str, Any]:
+    """Return what a plan is to the doors: id and hash of a stored one, else the document with a link to each side."""
+    if re.fullmatch("[0-9a-f]{10}", str(plan)) and not plan.exists():
+        return {"plan": str(plan), "hash": hash}
+    made = _read_plan(plan)
+    if hash is not None and hash != made.hash:
+        raise StalePlan(f"the plan {made.id} has another hash than {hash}", hint="look at it again")
+    if not any((*source, *target)) and any(kept.id == made.id for kept in ws.migrations.list(limit=200).items):
+        return {"plan": made.id, "hash": made.hash}
+    left, right = _link(made.source.url, "source", *source, False), _link(made.target.url, "target", *target, False)
+    return {"plan": made, "source": left, "target": right}
 
 
 def _options(values: dict[str, Any]) -> Any:
@@ -147,8 +175,10 @@ def plan(
 
     \b
     Example: dblens migrate plan sqlite:///shop.db postgresql://me@localhost/shop --json > plan.json
+             dblens migrate plan shop warehouse
     """
     from dblens.migrate import model
+    from dblens.migrate.link import is_address
     from dblens.migrate.options import parse_rule
     from dblens.transfer.mask import key_id
 
@@ -170,23 +200,28 @@ def plan(
             "chunk_rows": chunk_rows,
         }
     )
-    rules = tuple(parse_rule(text, key_id(key) if key else None) for text in rule or ())
+    stored = not (is_address(source) or is_address(target))
+    name = key_id(key.reveal().encode()) if key else None
+    rules = tuple(parse_rule(text, name, keyed=stored) for text in rule or ())
     options = msgspec.structs.replace(options, rules=rules)
     left = _link(source, "source", source_password_env, source_password, allow_password_in_url)
     right = _link(target, "target", target_password_env, target_password, allow_password_in_url)
     with reporting() as report:
-        made = dblens.open().migrations.plan(left, right, options, report=report)
+        made = dblens.open(report=report).migrations.plan(left, right, options)
     if json:
         output.write(model.write(made) + "\n")
     else:
         from dblens.cli.plan_text import show_plan
 
         show_plan(made)
+        if stored:
+            output.note(f"kept; apply it: dblens migrate apply {made.id} --hash {made.hash}")
 
 
 @app.command()
 def apply(
     plan: PlanFile,
+    hash: PlanHash = None,
     accept: Accept = "",
     mask_key_env: MaskKeyEnv = None,
     source_password_env: SourceEnv = None,
@@ -200,18 +235,15 @@ def apply(
     \b
     Exit code 0: done; 11: done, with objects excluded (listed); 7: stale, edited or unaccepted plan; 8: rows differ (undone).
     Example: dblens migrate apply plan.json --accept all
+             dblens migrate apply 4b6f884b0e --hash e57a962e8701…
     """
-    made = _read_plan(plan)
-    left = _link(made.source.url, "source", source_password_env, source_password, False)
-    right = _link(made.target.url, "target", target_password_env, target_password, False)
+    given = (source_password_env, source_password), (target_password_env, target_password)
     with reporting() as report:
-        outcome = dblens.open().migrations.apply(
-            made,
-            source=left,
-            target=right,
+        ws = dblens.open(report=report)
+        outcome = ws.migrations.apply(
+            **_planned(ws, plan, hash, *given),
             accept=[a for a in accept.split(",") if a],
             mask_key=_mask_key(mask_key_env),
-            report=report,
         )
     _finish(outcome, json)
 
@@ -219,6 +251,7 @@ def apply(
 @app.command()
 def verify(
     plan: PlanFile,
+    hash: PlanHash = None,
     mask_key_env: MaskKeyEnv = None,
     source_password_env: SourceEnv = None,
     target_password_env: TargetEnv = None,
@@ -234,13 +267,10 @@ def verify(
     """
     from dblens.cli.plan_text import show_verdicts
 
-    made = _read_plan(plan)
-    left = _link(made.source.url, "source", source_password_env, source_password, False)
-    right = _link(made.target.url, "target", target_password_env, target_password, False)
+    given = (source_password_env, source_password), (target_password_env, target_password)
     with reporting() as report:
-        found = dblens.open().migrations.verify_plan(
-            made, source=left, target=right, mask_key=_mask_key(mask_key_env), report=report
-        )
+        ws = dblens.open(report=report)
+        found = ws.migrations.verify_plan(**_planned(ws, plan, hash, *given), mask_key=_mask_key(mask_key_env))
     if json:
         show.document(found)
     else:
@@ -275,13 +305,12 @@ def resume(
     left = _link(source, "source", source_password_env, source_password, allow_password_in_url)
     right = _link(target, "target", target_password_env, target_password, allow_password_in_url)
     with reporting() as report:
-        outcome = dblens.open().migrations.resume(
+        outcome = dblens.open(report=report).migrations.resume(
             left,
             right,
             run,
             mode="relaxed" if relaxed else "strict",
             mask_key=_mask_key(mask_key_env),
-            report=report,
         )
     _finish(outcome, json)
 
@@ -305,7 +334,7 @@ def rollback(
     """
     right = _link(target, "target", target_password_env, target_password, allow_password_in_url)
     with reporting() as report:
-        done = dblens.open().migrations.rollback(right, run, discard_changes=discard_changes, report=report)
+        done = dblens.open(report=report).migrations.rollback(right, run, discard_changes=discard_changes)
     show.result({"id": done, "state": "rolled_back"}, f"rolled back {done}: the target is as before", as_json=json)
 
 
@@ -325,7 +354,7 @@ def finalize(
     """
     right = _link(target, "target", target_password_env, target_password, allow_password_in_url)
     with reporting() as report:
-        done = dblens.open().migrations.finalize(right, run, report=report)
+        done = dblens.open(report=report).migrations.finalize(right, run)
     show.result({"id": done, "state": "finalized"}, f"finalized {done}: the old copy is gone", as_json=json)
 
 
@@ -360,8 +389,8 @@ def status(
 
 @app.command()
 def notebook(
-    source: Annotated[str | None, typer.Argument(help="URL of the source.", metavar="[SRC]")] = None,
-    target: Annotated[str | None, typer.Argument(help="URL of the target.", metavar="[DST]")] = None,
+    source: Annotated[str | None, typer.Argument(help="Connection, or URL, of the source.", metavar="[SRC]")] = None,
+    target: Annotated[str | None, typer.Argument(help="Connection, or URL, of the target.", metavar="[DST]")] = None,
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the executed notebook goes.")] = Path(
         "migration.ipynb"
     ),
@@ -400,6 +429,7 @@ def notebook(
              dblens migrate notebook --check proof.ipynb --key public.json
     """
     from dblens.migrate import notebook as notebooks
+    from dblens.migrate.link import is_address
 
     if check is not None:
         signing.check(check, key, as_json=json)
@@ -424,7 +454,7 @@ def notebook(
         "mask_key_env": mask_key_env or "",
     }
     for side, url, env in (("source", source, source_password_env), ("target", target, target_password_env)):
-        password = passwords.address(url, side, passwords.Given(env))[1]
+        password = passwords.address(url, side, passwords.Given(env))[1] if is_address(url) else None
         if password is not None:
             name = env or f"DBLENS_{side.upper()}_PASSWORD"
             environment[name] = password
@@ -434,6 +464,9 @@ def notebook(
     show.result(msgspec.to_builtins(made), f"{word}; the evidence is {out}", as_json=json)
     if made.exclusions:
         raise typer.Exit(DONE_WITH_EXCLUSIONS)
+
+
+plans.attach(app)
 
 
 def _finish(outcome: Any, json: bool) -> None:

@@ -55,6 +55,11 @@ def resolve(url: Url, side: str, given: Given = Given()) -> str | None:
     return _ask(url, side) if url.user else None
 
 
+def remember(password: str) -> None:
+    """Cut a password out of every message from now on."""
+    _known.add(password)
+
+
 def scrub(text: str) -> str:
     """Return a text without any password that this process was given (short ones would cut up ordinary words)."""
     for password in _known:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dblens.cli import output
-from dblens.cli.passwords import Given, address
+from dblens.cli.passwords import Given
 from dblens.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -156,12 +156,12 @@ def diff(
 def _read(text: str, side: str, given: Given, namespaces: list[str], *, allow_in_url: bool) -> Schema:
     """Read a schema from a stored file or a database."""
     from dblens import open as workspace
-    from dblens.workspace.catalog import load_schema
+    from dblens.cli.sides import side as side_of
+    from dblens.migrate.drift import load_schema
 
     if "://" not in text and text.endswith(".json"):
         return load_schema(Path(text))
-    url, password = address(text, side, given, allow_in_url=allow_in_url)
-    return workspace().catalog.schema(url, password, namespaces=namespaces)
+    return workspace().catalog.schema(side_of(text, side, given, allow_in_url=allow_in_url), namespaces=namespaces)
 
 
 def _chosen(schema: Schema, namespaces: list[str], tables: list[str]) -> Schema:
@@ -197,8 +197,10 @@ def _options(
                 "tables": tables,
                 "only_tables": only_tables,
                 "namespaces": {names[0]: names[1] for names in (_assigned(text, 1) for text in maps)},
-                "renamed_tables": {tuple(left): new for *left, new in tables_renamed},
-                "renamed_columns": {tuple(left): new for *left, new in columns_renamed},
+                "renamed": [
+                    *({"namespace": a, "old": old, "new": new} for a, old, new in tables_renamed),
+                    *({"namespace": a, "table": t, "old": old, "new": new} for a, t, old, new in columns_renamed),
+                ],
             },
             Options,
         )

@@ -92,6 +92,9 @@ def backup(
     The key-encryption key is NOT in it. Without that key every secret kept in the store is lost: passwords of connections, SSH
     keys, mail and webhook secrets. Accounts, roles, connections without passwords, runs and the audit can be read without it.
     Keep the key and the backup in two places: who has both has every password.
+
+    Nor is a service's audit key in it (`DBLENS_AUDIT_KEY_FILE`): without that the restored audit can be read, but neither proven
+    nor continued. Alone on a laptop it is, sealed by the key-encryption key.
     """
     from dblens.store.backup import LOST_WITHOUT_KEY
     from dblens.store.backup import backup as write
@@ -128,6 +131,81 @@ def restore(
     elif done.kek_check is not None:
         present = "no key-encryption key is here" if done.key_fits is None else "another key-encryption key is here"
         output.note(f"warning: {present}, and its secrets need the one it was used with; {LOST_WITHOUT_KEY}")
+
+
+@app.command(
+    epilog="Examples:\n\n`dblens store rotate --kek --new` (alone on a laptop)\n\n"
+    "`DBLENS_KEK_FILE=/run/secrets/dblens-kek dblens store rotate --kek` (the new key is in the first line already)\n\n"
+    "`dblens store rotate --dek acme`\n\n`dblens store rotate --signing`"
+)
+def rotate(
+    organization: Annotated[
+        str | None, typer.Argument(help="With --dek: this organization only, its id or short name; else all of them.")
+    ] = None,
+    *,
+    kek: Annotated[bool, typer.Option("--kek", help="Wrap everything with the first key-encryption key.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="With --kek: first make a new key, before the others in the key file.")
+    ] = False,
+    dek: Annotated[
+        bool, typer.Option("--dek", help="Give organizations new data keys, seal their secrets anew.")
+    ] = False,
+    signing: Annotated[bool, typer.Option("--signing", help="Make a new key that signs, destroy the old one.")] = False,
+    json: Json = False,
+) -> None:
+    """Rotate keys while the store is in use. Say which: --kek, --dek or --signing. No secret is lost when it is cut short: repeat it.
+
+    --kek: the key-encryption key lies outside of the store and wraps the data keys. In this order, for a service:
+
+    1. make a key, and put it FIRST in the list of every process (`DBLENS_KEK_FILE`: a key to a line; the old one stays second);
+    2. start every process again: one that still has only the old key is refused after step 3, says so, and loses nothing;
+    3. `dblens store rotate --kek`; what the old key wrapped is wrapped by the new one, and the old one never wraps again;
+    4. put a copy of the NEW key where you keep such copies (a safe, another vault), and not beside the backups of the store.
+
+    Keep the OLD key as long as you keep backups from before step 3: they open with it and with nothing else. Whoever has a backup
+    and its key has every password; who has lost the key has lost every secret in the store, and nobody can bring it back.
+
+    --dek: use it when somebody may have seen a data key, or by calendar. No process needs anything new.
+
+    --signing: what the old key signed stays provable, its public part is kept; nobody can sign with it any more.
+
+    The key of the audit's chain is not rotated: the chain is proven with the one key that it was written with.
+    """
+    if sum((kek, dek, signing)) != 1:
+        raise InvalidInput("which key?", hint="one of --kek, --dek, --signing")
+    if (organization is not None and not dek) or (new and not kek):
+        raise InvalidInput(
+            "what was given belongs to another rotation", hint="an organization to --dek, --new to --kek"
+        )
+    if new:
+        _add_key()
+    from dblens.cli import rotation
+
+    done = rotation.rotate("kek" if kek else "dek" if dek else "signing", organization)
+    if json:
+        output.json(done)
+    else:
+        output.lines([(done.told, "green")])
+    if kek:
+        output.note("note: keep a copy of the new key, and the old key as long as backups from before this are kept")
+        output.note(
+            "note: a process that has only the old key is refused from now on: start it again with the new list"
+        )
+
+
+def _add_key() -> None:
+    from dblens.settings import load
+    from dblens.store import keys
+
+    settings = load()
+    if settings.kek is not None or settings.kek_keyring is not None:
+        raise InvalidInput(
+            "--new makes a key in a key file, and the key comes from elsewhere",
+            hint="put the new key first in DBLENS_KEK or the keyring's entry, then leave --new out",
+        )
+    file = settings.kek_file or settings.data_folder / "kek"
+    made = keys.add_key(file)
+    output.note(f"note: {file} begins with the new key {made.first.id!r}")
 
 
 def _open(*, create: bool = True) -> Store:

@@ -54,7 +54,7 @@ def verify(
     left = _link(source, "source", source_password_env, source_password, allow_password_in_url)
     right = _link(target, "target", target_password_env, target_password, allow_password_in_url)
     with reporting() as report:
-        found = dblens.open().migrations.verify(
+        found = dblens.open(report=report).migrations.verify(
             left,
             right,
             tables=table or (),
@@ -62,7 +62,6 @@ def verify(
             tolerance=_tolerance(tolerance or []),
             shared_columns=shared_columns,
             repair=repair is not None,
-            report=report,
         )
     if repair is not None and not found.equal:
         repair.write_text("\n".join(found.repair) + "\n", "utf-8")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +14,13 @@ from tests.servers import fixtures, reaper
 from tests.servers.fixtures import mariadb, mongo, mysql, new_database, pg15, pg18, sqlite
 
 __all__ = ["mariadb", "mongo", "mysql", "new_database", "pg15", "pg18", "sqlite"]
+
+
+_HOME = tempfile.mkdtemp(prefix="dblens-home-")
+os.environ["DBLENS_DATA_FOLDER"] = _HOME  # no test touches the developer's own store
+os.environ["XDG_CONFIG_HOME"] = _HOME
+for _name in ("DBLENS_STORE_URL", "DBLENS_URL", "DBLENS_MODE", "DBLENS_CONFIG"):
+    os.environ.pop(_name, None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +44,7 @@ def pytest_sessionfinish() -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """A worker that crashed could not close its servers."""
+    shutil.rmtree(_HOME, ignore_errors=True)
     if not hasattr(config, "workerinput"):
         reaper.sweep()
 

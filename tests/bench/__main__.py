@@ -20,17 +20,25 @@ LIMIT = "psql | psql"
 def main() -> int:
     """Return 0 whatever the times are."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "memory"])
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "memory", "load"])
     parser.add_argument("--rows", type=int, default=None)
     parser.add_argument("--pairs", default=None, help=f"of {PAIRS}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="contenders by name, comma-separated")
+    parser.add_argument("--seconds", type=float, default=60, help="of load")
+    parser.add_argument("--rate", type=float, default=100, help="reads per second of load")
+    parser.add_argument("--connections", type=int, default=200, help="open connections of load")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of tables")
     given = parser.parse_args()
     if given.what == "memory":
         from tests.bench.memory import memory
 
         return memory(given.rows or 10_000_000, (given.pairs or "pg-pg,my-pg,pg-sl").split(","), as_json=given.json)
+    if given.what == "load":
+        from tests.bench.load import load
+
+        found = load(seconds=given.seconds, rate=given.rate, connections=given.connections, as_json=given.json)
+        return 1 if found["dblens"]["errors"] else 0
     pairs = [tuple(pair.split("-")) for pair in (given.pairs or PAIRS).split(",")]
     for pair in pairs:
         if len(pair) != 2 or not set(pair) <= set(ENGINES):

@@ -25,8 +25,8 @@ def main() -> None:
     import msgspec
 
     import dblens
+    from dblens.migrate.link import link
     from dblens.migrate.options import Options
-    from dblens.workspace.migrations import link
 
     source = link(order["source"], os.environ.get("BENCH_SOURCE_PASSWORD") or None)
     target = link(order["target"], os.environ.get("BENCH_TARGET_PASSWORD") or None)

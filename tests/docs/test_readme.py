@@ -22,7 +22,13 @@ New = Callable[..., str]
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 FENCED = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for _, block in FENCED for line in block.splitlines() if line.strip() and not line.startswith("#")]
+COMMANDS = [
+    line
+    for kind, block in FENCED
+    if kind != "python"
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
 SET_UP = (
     "python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/dblens demo",
     "bash tests/run.sh",
@@ -83,6 +89,7 @@ def folder(pg15: Postgres, tmp_path: Path) -> Iterator[tuple[Path, dict[str, str
     (tmp_path / ".pgpass").chmod(0o600)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment["DBLENS_DATA_FOLDER"] = str(tmp_path / "data")
     yield tmp_path, environment, bare(pg15.url(name))
     pg15.drop_database(name)
 
@@ -104,6 +111,23 @@ def test_the_commands_in_their_order(folder: tuple[Path, dict[str, str], str]) -
         assert PASSWORD not in done.stdout + done.stderr
 
 
+def test_the_lines_of_python(folder: tuple[Path, dict[str, str], str]) -> None:
+    place, environment, _ = folder
+    (code,) = [block for kind, block in FENCED if kind == "python"]
+    made = next(c for c in COMMANDS if c.startswith("dblens connection create"))
+    for command in (made, f"{shlex.quote(sys.executable)} -c {shlex.quote(code + 'assert schema.namespaces')}"):
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_page_of_who_may_do_what_is_true() -> None:
+    done = subprocess.run([sys.executable, "-m", "dblens.workspace.matrix"], cwd=ROOT, capture_output=True, check=True)
+    kept = (ROOT / "dblens" / "workspace" / "permissions.md").read_bytes()
+    assert kept == done.stdout, "python -m dblens.workspace.matrix > dblens/workspace/permissions.md"
+
+
 def test_commands_named_in_the_text_exist(folder: tuple[Path, dict[str, str], str]) -> None:
     place, environment, _ = folder
     spans = set(re.findall(r"`(dblens [^`]+)`", README))
@@ -115,7 +139,8 @@ def test_commands_named_in_the_text_exist(folder: tuple[Path, dict[str, str], st
         assert done.returncode == 0, (name, done.stderr)
     options = set(re.findall(r"`?(--[a-z][a-z-]+)", README))
     known = ""
-    for command in ("migrate plan", "migrate apply", "migrate rollback", "migrate notebook", "verify"):
+    commands = ("migrate plan", "migrate apply", "migrate rollback", "migrate notebook", "verify", "connection create")
+    for command in commands:
         known += subprocess.run(
             ["bash", "-c", f"dblens {command} --help"], cwd=place, env={**environment, "COLUMNS": "300"},
             capture_output=True, text=True, check=False,

@@ -7,14 +7,14 @@ from contextlib import closing
 
 import pytest
 
+import dblens
 from dblens import engines
 from dblens.engines.address import parse
 from dblens.engines.base import Rendered, Target
 from dblens.schema import changes as c
-from dblens.schema.compare import Options
+from dblens.schema.compare import Options, Renamed
 from dblens.schema.diff import diff
 from dblens.schema.model import Schema
-from dblens.workspace import Workspace
 from tests.servers import Server, fixtures
 
 New = Callable[..., str]
@@ -150,7 +150,7 @@ def connect(url: str) -> Target:
 
 
 def read(url: str) -> Schema:
-    return Workspace().catalog.schema(url)
+    return dblens.open().catalog.schema(url)
 
 
 def run(session: Target, statements: Iterable[str]) -> None:
@@ -167,7 +167,7 @@ def pair(server: Server, new_database: New) -> tuple[str, str]:
 
 
 def alter(url: str, schema: Schema, changes: tuple[c.Change, ...]) -> list[Rendered]:
-    rendered = Workspace().catalog.statements(schema, changes)
+    rendered = dblens.open().catalog.statements(schema, changes)
     with closing(connect(url)) as session:
         for step in rendered:
             run(session, step.statements)
@@ -177,7 +177,7 @@ def alter(url: str, schema: Schema, changes: tuple[c.Change, ...]) -> list[Rende
 def test_first_database_becomes_the_second(server: Server, new_database: New) -> None:
     url, other = pair(server, new_database)
     before, wanted = read(url), read(other)
-    changes = Workspace().catalog.diff(before, wanted)
+    changes = dblens.open().catalog.diff(before, wanted)
     assert {type(x) for x in changes} >= {
         c.AddTable,
         c.DropTable,
@@ -187,7 +187,7 @@ def test_first_database_becomes_the_second(server: Server, new_database: New) ->
         c.ChangeView,
     }
     rendered = alter(url, before, changes)
-    assert Workspace().catalog.diff(read(url), wanted) == ()
+    assert dblens.open().catalog.diff(read(url), wanted) == ()
     assert any(step.destructive for step in rendered)
     assert all(step.reason for step in rendered)
     with closing(connect(url)) as session:
@@ -270,7 +270,12 @@ def test_renames_are_statements_of_their_own(server: Server, new_database: New) 
         run(session, ["create table t (a integer, b integer)", "insert into t values (1, 2)"])
     before = read(url)
     space = before.tables[0].namespace
-    options = Options(renamed_tables={(space, "t"): "u"}, renamed_columns={(space, "u", "a"): "z"})
+    options = Options(
+        renamed=(
+            Renamed(namespace=space, old="t", new="u"),
+            Renamed(namespace=space, table="u", old="a", new="z"),
+        )
+    )
     wanted = new_database(server)
     with closing(connect(wanted)) as session:
         run(session, ["create table u (z integer, b integer)"])

@@ -23,10 +23,10 @@ from dblens.engines.base import Block, Check, Chunk, Embedding, Field, Move, Run
 from dblens.engines.mongodb import extjson, stage
 from dblens.engines.mongodb.rawbson import Pairs, build
 from dblens.errors import Cancelled, Conflict, InvalidInput, Irreversible, PermissionDenied, QueryFailed
+from dblens.migrate.link import link
 from dblens.schema.model import Column, Table
 from dblens.schema.types import Integer, Text
 from dblens.values.forms import Form
-from dblens.workspace.migrations import link
 from tests import samples
 from tests.mongodump import restore
 from tests.servers import Mongo, Postgres

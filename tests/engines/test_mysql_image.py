@@ -11,13 +11,13 @@ import pytest
 from dblens.engines.base import Field
 from dblens.engines.mysql import export, image
 from dblens.migrate.apply import apply_plan
+from dblens.migrate.link import link
 from dblens.migrate.options import Options
 from dblens.migrate.plan import make_plan
 from dblens.schema.model import Table
 from dblens.transfer.verify import IMAGE, Side, side_digest, verify_table
 from dblens.values.digest import Accumulator
 from dblens.values.forms import Form
-from dblens.workspace.migrations import link
 from tests.servers.fixtures import require
 
 pytest.importorskip("MySQLdb")

@@ -13,13 +13,13 @@ from dblens.engines.base import Field
 from dblens.engines.postgres import export, image
 from dblens.engines.postgres.link import Link
 from dblens.migrate.apply import apply_plan
+from dblens.migrate.link import link
 from dblens.migrate.options import Options
 from dblens.migrate.plan import make_plan
 from dblens.schema.model import Table
 from dblens.transfer.verify import IMAGE, Side, side_digest, verify_table
 from dblens.values.digest import Accumulator
 from dblens.values.forms import Form
-from dblens.workspace.migrations import link
 from tests.servers import Postgres
 
 SHAPE = "(id int PRIMARY KEY, amount numeric, note text, at timestamptz, body jsonb, raw bytea)"

@@ -19,10 +19,9 @@ import dblens
 from dblens.errors import DBLensError
 from dblens.events import Event, Progress, StepStarted
 from dblens.migrate.apply import Outcome, ResumeMode
-from dblens.migrate.link import Link
+from dblens.migrate.link import Link, link
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options
-from dblens.workspace.migrations import link
 
 TABLES = ("item", "event")
 

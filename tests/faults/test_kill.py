@@ -24,15 +24,14 @@ import pytest
 import dblens
 from dblens.errors import NotFound
 from dblens.migrate import model
-from dblens.migrate.link import Link
+from dblens.migrate.link import Link, link
 from dblens.migrate.options import Options
-from dblens.workspace.migrations import link
 from tests.servers import Mongo, Server
 from tests.servers.fixtures import require
 
 ROWS = 6_000
 CHUNK = 250
-STALL = 180.0
+STALL = 90.0
 """Seconds without a word after which something hangs."""
 FAMILIES = {
     "pgbinary": ("pg15", "pg15"),

@@ -9,8 +9,8 @@ import sys
 from dblens.events import Event, Progress, StepDone, StepStarted
 from dblens.migrate import model
 from dblens.migrate.apply import apply_plan, resume
+from dblens.migrate.link import link
 from dblens.migrate.undo import rollback
-from dblens.workspace.migrations import link
 
 
 def say(event: Event) -> None:

@@ -22,12 +22,12 @@ from dblens.errors import InvalidInput, Irreversible, LossNotAccepted, QueryFail
 from dblens.migrate import model
 from dblens.migrate.copying import Copying
 from dblens.migrate.evidence import make_manifest
-from dblens.migrate.link import Link
+from dblens.migrate.link import Link, link
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options, Rule
+from dblens.redaction import Secret
 from dblens.schema.stable import schema_hash
 from dblens.transfer.mask import Mask, key_id
-from dblens.workspace.migrations import link
 from tests.faults.steady import live_tables, open_link, run_sql
 from tests.servers import Mongo, Postgres
 from tests.servers.fixtures import require
@@ -336,11 +336,11 @@ def test_masked_keys_still_find_their_documents(mongo: Mongo, new_database: New,
             msgspec.to_builtins(Rule(match=match, mask=mask)) for match in ("orders.id", "order_items.order_id")
         ),
     )
-    assert WS.apply(made, source=side(source), target=side(target), accept=["all"], mask_key=key).equal
+    assert WS.apply(made, source=side(source), target=side(target), accept=["all"], mask_key=Secret(key.decode())).equal
     found = {d["who"]: [e["id"] for e in d["order_items"]] for d in driver(target).orders.find()}
     assert found == {"ada": [7, 12, 30], "bob": [8], "nobody": []}
     assert 1 not in driver(target).orders.distinct("_id")
-    assert WS.verify_plan(made, source=side(source), target=side(target), mask_key=key).equal
+    assert WS.verify_plan(made, source=side(source), target=side(target), mask_key=Secret(key.decode())).equal
     with pytest.raises(InvalidInput, match="key"):
         WS.verify_plan(made, source=side(source), target=side(target))
 

@@ -14,10 +14,10 @@ import pytest
 
 import dblens
 from dblens.engines.base import Field
+from dblens.migrate.link import link
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options
 from dblens.values.forms import Form
-from dblens.workspace.migrations import link
 from tests.hazards import CorpusTable, load_corpus
 from tests.servers.fixtures import require
 

@@ -11,12 +11,11 @@ import pytest
 
 import dblens
 from dblens.migrate.apply import Outcome
-from dblens.migrate.link import Link
+from dblens.migrate.link import Link, link
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options
 from dblens.schema.model import Schema
 from dblens.schema.stable import schema_hash
-from dblens.workspace.migrations import link
 from tests import samples
 from tests.servers import MariaDB, Mongo, MySQL, Postgres
 

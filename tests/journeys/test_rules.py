@@ -14,6 +14,7 @@ from dblens.errors import InvalidInput
 from dblens.migrate.apply import Outcome
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options, Rule, parse_rule
+from dblens.redaction import Secret
 from dblens.transfer.mask import key_id
 from tests.faults.steady import live_tables, open_link, run_sql
 from tests.servers.fixtures import require
@@ -55,7 +56,9 @@ def go(source: str, target: str, *rules: Rule | str, key: bytes | None = None) -
     a, b = open_link(source), open_link(target)
     plan = ws.migrations.plan(a, b, Options(rules=parsed))
     assert not plan.blocks, plan.blocks
-    outcome = ws.migrations.apply(plan, source=a, target=b, accept=["all"], mask_key=key)
+    outcome = ws.migrations.apply(
+        plan, source=a, target=b, accept=["all"], mask_key=Secret(key.decode()) if key else None
+    )
     assert outcome.equal
     return plan, outcome
 
@@ -177,9 +180,11 @@ def test_the_key_is_asked_for_again_and_never_kept(databases: Two, left: str, ri
     assert KEY.decode() not in model.write(plan)
     for key in (None, b"another"):
         with pytest.raises(InvalidInput, match="mask key"):
-            ws.migrations.apply(plan, source=a, target=b, accept=["all"], mask_key=key)
+            ws.migrations.apply(
+                plan, source=a, target=b, accept=["all"], mask_key=Secret(key.decode()) if key else None
+            )
         assert ws.migrations.status(b) == []
-    assert ws.migrations.apply(plan, source=a, target=b, accept=["all"], mask_key=KEY).equal
+    assert ws.migrations.apply(plan, source=a, target=b, accept=["all"], mask_key=Secret(KEY.decode())).equal
 
 
 @pytest.mark.parametrize(("left", "right"), PAIRS[1:2])

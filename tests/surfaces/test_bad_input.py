@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dblens.workspace.migrations import link
+from dblens.migrate.link import link
 from tests.servers import LOW_USER, PASSWORD, MariaDB, Mongo, Postgres
 
 New = Callable[..., str]

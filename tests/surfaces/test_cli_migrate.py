@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from dblens.cli.migrate import DONE_WITH_EXCLUSIONS
-from dblens.workspace.migrations import link
+from dblens.migrate.link import link
 from tests import samples
 from tests.faults.steady import Stopped, Strike, apply, fill, live_tables, plan, run_sql, stop
 from tests.servers import PASSWORD, MariaDB, Postgres

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from dblens.workspace.journal import Journal
 from dblens.workspace.permissions import SYSTEM_ROLES
 from dblens.workspace.principal import Principal
 from tests.store.conftest import store
+from tests.workspace.people import Template, World
 
 __all__ = ["store"]
 
@@ -83,3 +85,24 @@ def rows(store: Store, journal: Journal) -> Callable[[], list[Row]]:
         return list(every(store, None, Filter()))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return Template(tmp_path_factory.mktemp("people"))
+
+
+@pytest.fixture
+def world(template: Template, tmp_path: Path) -> Iterator[World]:
+    made = template.world(tmp_path, 0)
+    yield made
+    made.close()
+    made.house.store.close()
+
+
+@pytest.fixture
+def either(store: Store, tmp_path: Path) -> Iterator[World]:
+    """The same over SQLite, then PostgreSQL."""
+    made = World(store, tmp_path)
+    yield made
+    made.close()

@@ -144,6 +144,7 @@ def test_one_at_a_time(store: Store, queued: Callable[..., Run]) -> None:
     pool, go = Executor(store), threading.Event()
     first, second = queued("target"), queued("target")
     pool.start(first, lambda _: go.wait(10))
+    until(lambda: again(store, first).state == "running")
     with pytest.raises(Conflict, match="at work on 'target'"):
         pool.start(second, lambda _: None)
     assert again(store, second).state == "queued"

@@ -22,7 +22,8 @@ NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 
 SELF = {
     "account.read", "account.update", "account.password", "account.sessions", "account.revoke",
-    "audit.own", "notification.list", "notification.read",
+    "audit.own", "notification.list", "notification.read", "search.find",
+    "organization.list", "organization.create", "organization.use", "organization.accept", "organization.leave",
 }  # fmt: skip
 VIEWER = {
     "connection.list", "connection.read", "catalog.read", "snapshot.list", "snapshot.read", "monitor.read",
@@ -50,7 +51,7 @@ ADMIN = DEVELOPER | {
     "organization.update", "organization.delete", "organization.invite", "organization.admit", "organization.remove",
     "organization.assign", "organization.connections", "team.create", "team.update", "team.delete", "role.create",
     "role.update", "role.delete", "token.list_all", "token.revoke_all", "audit.read", "audit.export", "audit.verify",
-    "user.read",
+    "user.read", "settings.read", "settings.update",
 }  # fmt: skip
 SUPER = {
     "organization.read", "organization.list", "organization.create", "organization.update", "organization.delete",
@@ -58,7 +59,7 @@ SUPER = {
     "organization.connections", "team.list", "team.create", "team.update", "team.delete", "role.list", "role.create",
     "role.update", "role.delete", "user.list", "user.read", "user.create", "user.update", "user.disable", "user.delete",
     "user.reset", "token.list_all", "token.revoke_all", "audit.read", "audit.export", "audit.verify", "audit.retain",
-    "audit.instance", "settings.read", "settings.update", "store.check", "store.upgrade", "store.backup", "store.restore",
+    "audit.instance", "settings.read", "settings.update", "settings.instance", "store.check", "store.upgrade", "store.backup", "store.restore",
     "store.rotate", "run.list", "run.read", "run.cancel",
 }  # fmt: skip
 HAND: dict[str | None, set[str]] = {
@@ -124,8 +125,8 @@ def _operations() -> list[Operation]:
     table = Table()
     for name, options in REPRESENTATIVE:
         operation(name, table=table, **options)(_method)
-    real = [about for about in registry.load() if about.name not in table]
-    return [*table, *real]
+    real = {about.name: about for about in registry.load()}
+    return [*(about for about in table if about.name not in real), *real.values()]
 
 
 OPERATIONS = {about.name: about for about in _operations()}
@@ -196,6 +197,10 @@ def judged(about: Operation, who: Principal, grant: Any, own: bool) -> type[Exce
     return None if denied is None else type(refusal(denied, about, what="x"))
 
 
+def test_every_operation_there_is_is_in_the_matrix() -> None:
+    assert all(OPERATIONS[about.name] is about for about in registry.load())
+
+
 @pytest.mark.parametrize("role", HAND, ids=str)
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_matrix(name: str, role: str | None) -> None:
@@ -249,6 +254,23 @@ def test_step_up_needs_a_recent_login_of_a_person(kind: Any, age: int | None) ->
     assert judged(about, who, "none", True) is (None if allowed else NotAuthenticated)
 
 
+@pytest.mark.parametrize("name", sorted(name for name, about in OPERATIONS.items() if about.step_up))
+def test_every_step_up_is_for_a_recent_login_whatever_the_role(name: str) -> None:
+    about = OPERATIONS[name]
+    for role in HAND:
+        fresh = principal(role, None)
+        allowed = judged(about, fresh, "owner", True) is None
+        for kind in ("account", "token", "hub", "service", "run"):
+            for age in (None, 1, 16):
+                when = None if age is None else NOW - dt.timedelta(minutes=age)
+                who = msgspec.structs.replace(fresh, kind=kind, authenticated_at=when)  # type: ignore[arg-type]
+                got = judged(about, who, "owner", True)
+                if kind == "account" and age == 1:
+                    assert (got is None) == allowed, (role, kind, age)
+                else:
+                    assert got is not None, (role, kind, age)
+
+
 @pytest.mark.parametrize("kind", ["token", "hub", "service", "run"])
 def test_a_super_admin_acts_by_own_login_only(kind: Any) -> None:
     for name in ("settings.update", "team.list", "audit.own"):
@@ -280,4 +302,6 @@ def test_the_page_says_what_the_policy_does() -> None:
 
 
 def test_the_context_asks_for_a_login_of_the_last_quarter_of_an_hour() -> None:
-    assert Context.__struct_defaults__[-1] == dt.timedelta(minutes=15)
+    defaults = Context.__struct_defaults__
+    named = dict(zip(Context.__struct_fields__[-len(defaults) :], defaults, strict=True))
+    assert named["recent"] == dt.timedelta(minutes=15)

@@ -19,6 +19,7 @@ from dblens.transfer.pair import form_of
 from dblens.transfer.pipe import Pipe
 from dblens.values.codec import renderer
 from dblens.values.digest import Accumulator
+from dblens.values.forms import Form
 
 Masks = Mapping[str, Mask]
 """Masks by the target column's name."""
@@ -40,13 +41,12 @@ class TableCopy(msgspec.Struct, frozen=True, kw_only=True):
 def target_fields(fields: Sequence[Field], masks: Masks = MappingProxyType({})) -> tuple[Field, ...]:
     """Return the fields as the target sees them: its own columns, same forms, nothing to repair.
 
-    A masked value is a text of its own, whatever form it had in the source.
+    A masked value is of the target column's own form, whatever form it had in the source.
     """
     seen = []
     for field in fields:
         column = field.target or field.column
-        changed = column.name in masks and form_of(field.column.type) != form_of(column.type)
-        form = form_of(column.type) if changed else field.form
+        form = form_of(column.type) if column.name in masks else field.form
         seen.append(Field(column=column, form=form, target=field.target))
     return tuple(seen)
 
@@ -73,7 +73,7 @@ def _masked(blocks: Iterable[Block], job: TableCopy, key: bytes | None) -> Itera
         mask = job.masks.get(column.name)
         if mask is not None:
             kind: DataType = column.type
-            steps.append((i, renderer(field.form), masker(mask, kind, key)))
+            steps.append((i, _bare if field.form == Form.DYNAMIC else renderer(field.form), masker(mask, kind, key)))
     for block in blocks:
         rows: list[tuple[Any, ...]] = []
         for row in block.data:
@@ -83,6 +83,11 @@ def _masked(blocks: Iterable[Block], job: TableCopy, key: bytes | None) -> Itera
                 values[i] = apply(None if value is None else render(value))
             rows.append(tuple(values))
         yield Block(data=rows, size=block.size, rows=block.rows)
+
+
+def _bare(value: Any) -> str:
+    """Return a value of SQLite without the mark of its type: one customer has one hash in every engine."""
+    return renderer(Form.DYNAMIC)(value)[2:]
 
 
 def copy_range(

@@ -74,10 +74,10 @@ def masker(mask: Mask, type: DataType, key: bytes | None) -> Callable[[str | Non
     if isinstance(type, Integer):
         modulus = 1 << (type.bits - 1)
         return lambda text: (
-            None if text is None else int.from_bytes(hmac.digest(secret, text.encode(), "sha256")[:8], "big") % modulus
+            None if text is None else int.from_bytes(hmac.digest(secret, text.encode("utf-8", "surrogateescape"), "sha256")[:8], "big") % modulus
         )
     cut = min(DIGITS, length or DIGITS)
-    return lambda text: None if text is None else hmac.digest(secret, text.encode(), "sha256").hex()[:cut]
+    return lambda text: None if text is None else hmac.digest(secret, text.encode("utf-8", "surrogateescape"), "sha256").hex()[:cut]
 
 
 def expectation(mask: Mask, type: DataType, key: bytes | None) -> Callable[[bytes | None], bytes | None]:
@@ -90,11 +90,11 @@ def expectation(mask: Mask, type: DataType, key: bytes | None) -> Callable[[byte
     def partial(text: bytes | None) -> bytes | None:
         if text is None:
             return None
-        characters = list(text.decode("utf-8"))
+        characters = list(text.decode("utf-8", "surrogateescape"))
         for i in range(len(characters)):
             if len(characters) <= 4 or 0 < i < len(characters) - 1:
                 characters[i] = "*"
-        return "".join(characters).encode()
+        return "".join(characters).encode("utf-8", "surrogateescape")
 
     if mask.kind == "null":
         return lambda _text: None

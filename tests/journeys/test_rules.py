@@ -28,6 +28,7 @@ PAIRS = [
     ("pg15", "sqlite"),
     ("pg15", "pg15"),
     ("mariadb", "mariadb"),
+    ("sqlite", "sqlite"),
 ]
 pairs = pytest.mark.parametrize(("left", "right"), PAIRS)
 

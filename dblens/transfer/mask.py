@@ -74,10 +74,15 @@ def masker(mask: Mask, type: DataType, key: bytes | None) -> Callable[[str | Non
     if isinstance(type, Integer):
         modulus = 1 << (type.bits - 1)
         return lambda text: (
-            None if text is None else int.from_bytes(hmac.digest(secret, text.encode("utf-8", "surrogateescape"), "sha256")[:8], "big") % modulus
+            None
+            if text is None
+            else int.from_bytes(hmac.digest(secret, text.encode("utf-8", "surrogateescape"), "sha256")[:8], "big")
+            % modulus
         )
     cut = min(DIGITS, length or DIGITS)
-    return lambda text: None if text is None else hmac.digest(secret, text.encode("utf-8", "surrogateescape"), "sha256").hex()[:cut]
+    return lambda text: (
+        None if text is None else hmac.digest(secret, text.encode("utf-8", "surrogateescape"), "sha256").hex()[:cut]
+    )
 
 
 def expectation(mask: Mask, type: DataType, key: bytes | None) -> Callable[[bytes | None], bytes | None]:

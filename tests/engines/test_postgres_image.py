@@ -12,6 +12,7 @@ import pytest
 from dblens.engines.base import Field
 from dblens.engines.postgres import export, image
 from dblens.engines.postgres.link import Link
+from dblens.errors import ConnectionFailed, EngineError
 from dblens.migrate.apply import apply_plan
 from dblens.migrate.link import link
 from dblens.migrate.options import Options
@@ -192,3 +193,60 @@ def test_nearness_is_measured_once(pg15: Postgres, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(session._link, "one", answer)
         assert [session._link.near, session._link.near] == [near, near]
     assert len(trips) == 3
+
+
+# ------------------------------------------------------------------------------------------------------------------- two readers
+
+
+def test_two_readers_see_every_row_once(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with dead rows in between, in a snapshot that others write after, and where no second connection is to be had."""
+    session.execute("DELETE FROM a WHERE id % 3 = 0")
+    session.execute("UPDATE a SET note = 'changed' WHERE id % 7 = 0")
+    a = side(session, "a")
+    alone = session.image(a.table, a.fields)
+    halves: list[str] = []
+    read = image._read
+
+    def seen(link: Link, table: Table, fields: Any, where: str | None, *more: Any) -> Any:
+        halves.append(where or "")
+        return read(link, table, fields, where, *more)
+
+    monkeypatch.setattr(image, "_read", seen)
+    monkeypatch.setattr(image, "LARGE", 1)
+    assert session.image(a.table, a.fields) == alone
+    assert len(halves) == 2, halves
+    assert not session._link.in_transaction
+
+    session.begin_snapshot()
+    with closing(session._link.again()) as stranger:
+        stranger.run("INSERT INTO public.a SELECT i, 0, '', now(), '{}', '' FROM generate_series(5000, 9000) i")
+    assert session.image(a.table, a.fields) == alone
+    session.end_snapshot()
+    assert session.image(a.table, a.fields).total.count == alone.total.count + 4001
+    assert len(halves) == 6
+
+    def refused(_link: Link) -> Link:
+        raise ConnectionFailed("too many connections")
+
+    monkeypatch.setattr(Link, "again", refused)
+    assert session.image(a.table, a.fields).total.count == alone.total.count + 4001
+    assert len(halves) == 7
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_when_one_of_two_readers_fails_both_end(session: Any, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    monkeypatch.setattr(image, "LARGE", 1)
+    read = image._read
+
+    def failing(link: Link, table: Table, fields: Any, where: str | None, *more: Any) -> Any:
+        if (link is session._link) == (which == "first"):
+            raise EngineError("gone")
+        return read(link, table, fields, where, *more)
+
+    monkeypatch.setattr(image, "_read", failing)
+    a = side(session, "a")
+    with pytest.raises(EngineError, match="gone"):
+        session.image(a.table, a.fields)
+    monkeypatch.undo()
+    assert session.image(a.table, a.fields).total.count == 2000
+    assert session.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()").rows == [(1,)]

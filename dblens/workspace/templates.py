@@ -138,7 +138,7 @@ class Templates(Door):
                 return Page(items=tuple(found))
             after = part.after
 
-    @operation("template.read", on="connection", locate=_view, cost="light", shown=("template",))
+    @operation("template.read", on="connection", level="view", locate=_view, cost="light", shown=("template",))
     def read(self, template: str) -> Template:
         """Return a template by its id or name. Raises NotFound."""
         return self._named(template)

@@ -13,7 +13,15 @@ from typing import Annotated
 import typer
 
 from dblens import __version__
-from dblens.errors import DBLensError
+from dblens.errors import DBLensError, Unsupported
+
+_EXTRAS = {
+    **dict.fromkeys(("argon2", "fastapi", "jwt", "limits", "starlette", "uvicorn"), "server"),
+    "httpx": "client",
+    "keyring": "keyring",
+    **dict.fromkeys(("ipykernel", "nbclient", "nbformat", "papermill"), "notebook"),
+}
+"""Packages that come with an extra only."""
 
 app = typer.Typer(
     name="dblens",
@@ -121,6 +129,11 @@ def run(args: Sequence[str]) -> int:
         if hasattr(error, "format_message"):  # a usage error of the parser, whose class moved between its versions
             return _usage(error, as_json=as_json)
         _debug()
+        if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
+            missing = Unsupported(
+                "this command", f"{error.name} is not installed", hint=f"pip install 'dblens[{extra}]'"
+            )
+            return _report(missing.message, missing.hint, missing.code, missing.exit, as_json=as_json)
         return _report(
             f"unexpected {type(error).__name__}: {error}",
             "this is a defect in DBLens; run again with DBLENS_DEBUG=1 to see where it happened and report it",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dblens import errors
 from dblens.migrate.link import link
 from tests.servers import LOW_USER, PASSWORD, MariaDB, Mongo, Postgres
 
@@ -186,3 +187,22 @@ def test_rule_that_matches_nothing(shop: str, pg15: Postgres, new_database: New)
 def test_nothing_to_roll_back(pg15: Postgres, new_database: New) -> None:
     url = bare(new_database(pg15))
     refused(run("migrate", "rollback", url, "--target-password-env", "TEST_PASSWORD"), 4)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("uvicorn", "server"), ("limits", "server"), ("httpx", "client")])
+def test_what_an_extra_brings_is_named(package: str, extra: str, tmp_path: Path) -> None:
+    """A plain install has no server: the command says which extra it needs."""
+    commands = {"uvicorn": ["serve"], "limits": ["user", "create", "bob"], "httpx": ["connection", "list"]}
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; from dblens.cli import run; sys.exit(run({commands[package]!r}))"
+    )
+    environment = {
+        **os.environ,
+        "DBLENS_DATA_FOLDER": str(tmp_path),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
+    if package == "httpx":
+        environment |= {"DBLENS_URL": "http://127.0.0.1:1", "DBLENS_TOKEN": "x"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == errors.Unsupported.exit, done.stderr
+    assert f"dblens[{extra}]" in done.stderr

@@ -1,7 +1,8 @@
 """What the commands about people share: as whom they act, in which organization, and where passwords come from.
 
 On the service's own machine (`DBLENS_MODE=team`, no `DBLENS_URL`) who has the store and its keys acts as one of its super_admins:
-`--as NAME`. That is in the audit with the name, and with who was logged in to the machine.
+`--as NAME`. That is in the audit with the name, and with who was logged in to the machine. Against a service (`DBLENS_URL`) a login whose account is
+one acts so with `--as super_admin`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from dblens.workspace import Workspace
 
 T = TypeVar("T")
+SUPER_ADMIN = "super_admin"
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 As = Annotated[
     str | None,
-    typer.Option("--as", metavar="NAME", help="On the service's own machine: the super_admin to act as."),
+    typer.Option(
+        "--as", metavar="NAME", help="On the service's own machine: the super_admin to act as; elsewhere: super_admin."
+    ),
 ]
 Org = Annotated[
     str | None,
@@ -47,16 +51,17 @@ def workspace(who: str | None = None, organization: str | None = None) -> Worksp
 
     found = settings.load()
     local = found.url is None and found.mode == "team"
-    if who is not None and not local:
+    if who is not None and not local and (found.url is None or who != SUPER_ADMIN):
         raise InvalidInput(
-            "--as is for the service's own machine: DBLENS_MODE=team, its store and keys, and no DBLENS_URL",
-            hint="leave --as out",
+            "--as NAME is for the service's own machine: DBLENS_MODE=team, its store and keys, and no DBLENS_URL",
+            hint="leave --as out; against a service --as super_admin acts as one by your own login",
         )
     organization = organization or found.organization
     if found.url is not None:
         from dblens.client import connect
 
-        return connect(found if organization is None else msgspec.structs.replace(found, organization=organization))
+        found = found if organization is None else msgspec.structs.replace(found, organization=organization)
+        return connect(found, super_admin=who is not None)
     from dblens.workspace import entry
     from dblens.workspace.home import house
 

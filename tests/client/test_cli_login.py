@@ -193,3 +193,15 @@ def test_who_one_is_at_this_machine(cli: Cli) -> None:
     found = json.loads(out)
     assert (found["url"], found["profile"]["kind"]) == (None, "local")
     home.close()
+
+
+def test_a_super_admin_acts_as_one_when_asked_to(cli: Cli, tmp_path: Path) -> None:
+    """By name and by an own login only: without `--as` the role in the organization counts."""
+    file = tmp_path / "password"
+    file.write_text(PASSWORD.reveal())
+    file.chmod(0o600)
+    assert cli("login", cli.url, "--name", NAME, "--password-file", str(file))[0] == 0
+    assert cli("user", "create", "newcomer", "--password-file", str(file))[0] == 5
+    status, _, told = cli("user", "create", "newcomer", "--password-file", str(file), "--as", "super_admin")
+    assert status == 0, told
+    assert cli("user", "list", "--as", "root")[0] == 2

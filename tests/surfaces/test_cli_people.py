@@ -121,7 +121,7 @@ def test_alone_on_a_laptop(line: Line) -> None:
     assert [found["slug"] for found in line("org", "list")] == ["personal"]
     assert line.fails("org", "show", "data-team")["code"] == "not_found"
     assert line.fails("account", "confirm", "--password-file", os.devnull)["code"] == "input.invalid"
-    assert "--as is for the service" in line.fails("user", "list", "--as", "root")["message"]
+    assert "--as NAME is for the service" in line.fails("user", "list", "--as", "root")["message"]
 
 
 @pytest.mark.usefixtures("laptop")

@@ -1,4 +1,4 @@
-"""Compare two databases as they are, table by table, without any plan."""
+"""Compare two databases table by table: as they are, or as a plan says."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from dblens.errors import InvalidInput
 from dblens.events import Progress, Report, Warned, silent
 from dblens.migrate.convert import as_documents
 from dblens.migrate.link import Link
+from dblens.migrate.model import Plan
 from dblens.migrate.options import matches
 from dblens.schema.model import Column, Table
 from dblens.schema.types import Document
+from dblens.transfer.copy import target_fields
 from dblens.transfer.pair import form_of, shared_form
 from dblens.transfer.verify import Side, TableVerdict, Tolerance, verify_table
 
@@ -50,13 +52,7 @@ def compare(
     both have instead of calling a missing column a difference. Raises InvalidInput when nothing can be compared.
     """
     with ExitStack() as stack:
-        left = stack.enter_context(closing(source.connect(read_only=True)))
-        right = stack.enter_context(closing(target.connect(read_only=True)))
-        for session in (left, right):
-            note = session.begin_snapshot().note
-            stack.callback(session.end_snapshot)
-            if note:
-                report(Warned(note))
+        left, right = (_instant(side, stack, report) for side in (source, target))
         pairs, only_source, only_target = _pairs(left, right, tables)
         verdicts, notes, script = [], [], []
         compared: list[set[str]] = []
@@ -108,6 +104,49 @@ def compare(
             notes=tuple(notes),
             repair=tuple(script),
         )
+
+
+def compare_planned(
+    plan: Plan, source: Link, target: Link, mask_key: bytes | None = None, report: Report = silent
+) -> Comparison:
+    """Compare a migration's live tables with its source as its plan says: names, masks, losses, shapes of documents.
+
+    Raises InvalidInput when the plan has no table to compare, or for another mask key.
+    """
+    with ExitStack() as stack:
+        left, right = (_instant(side, stack, report) for side in (source, target))
+        tables = [t for t in plan.tables if t.mode != "none" and not t.append]
+        if not tables:
+            raise InvalidInput("the plan has no table of rows to compare", hint="it appends, or moves no rows")
+        verdicts = [
+            verify_table(
+                t.name,
+                Side(session=left, table=t.source, fields=t.compared, where=t.where),
+                Side(session=right, table=t.at(t.live), fields=target_fields(t.compared, t.masks)),
+                key=t.key,
+                masks=t.masks,
+                mask_key=mask_key,
+                report=report,
+            )
+            for t in tables
+        ]
+        return Comparison(
+            source=left.fingerprint_id,
+            target=right.fingerprint_id,
+            equal=all(v.equal for v in verdicts),
+            verdicts=tuple(verdicts),
+            notes=tuple(f"{t.name}: appended to rows of others, so not compared" for t in plan.tables if t.append),
+        )
+
+
+def _instant(side: Link, stack: ExitStack, report: Report) -> Target:
+    """Return a session that reads at one instant, until the stack ends."""
+    session = stack.enter_context(closing(side.connect(read_only=True)))
+    note = session.begin_snapshot().note
+    stack.callback(session.end_snapshot)
+    if note:
+        report(Warned(note))
+    return session
 
 
 def _pairs(

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any
 
 import msgspec
 
 from dblens.errors import InvalidInput, StalePlan
-from dblens.events import Report, Warned
 from dblens.migrate import model
 from dblens.migrate.apply import Outcome, ResumeMode, apply_plan, check_acceptance, resume
-from dblens.migrate.compare import Comparison, compare
+from dblens.migrate.compare import Comparison, compare, compare_planned
 from dblens.migrate.link import Link, link
 from dblens.migrate.model import Plan
 from dblens.migrate.options import Options
@@ -26,8 +25,6 @@ from dblens.migrate.undo import RunStatus, finalize, rollback, status
 from dblens.redaction import Secret
 from dblens.store import plans
 from dblens.store.rows import Page
-from dblens.transfer.copy import target_fields
-from dblens.transfer.verify import Side, verify_table
 from dblens.workspace import masks
 from dblens.workspace.executor import stopping
 from dblens.workspace.lines import Line
@@ -223,7 +220,7 @@ class Migrations(Door):
         found, source, target = self._plan(plan, hash, source, target)
         with sides(self.context, source, target) as (left, right):
             key = masks.key(self.context, found, mask_key)
-            compared = _compare_planned(found, left, right, key, self.context.report)
+            compared = compare_planned(found, left, right, key, self.context.report)
         tell(target=found.id, equal=compared.equal)
         return compared
 
@@ -397,36 +394,3 @@ def _shown(plan: plans.Plan, names: Mapping[str, str]) -> Kept:
 def _writable(right: Link) -> None:
     if isinstance(right, Line):
         right.writable()
-
-
-def _compare_planned(plan: Plan, source: Link, target: Link, mask_key: bytes | None, report: Report) -> Comparison:
-    with ExitStack() as stack:
-        left = stack.enter_context(closing(source.connect(read_only=True)))
-        right = stack.enter_context(closing(target.connect(read_only=True)))
-        for session in (left, right):
-            note = session.begin_snapshot().note
-            stack.callback(session.end_snapshot)
-            if note:
-                report(Warned(note))
-        tables = [t for t in plan.tables if t.mode != "none" and not t.append]
-        if not tables:
-            raise InvalidInput("the plan has no table of rows to compare", hint="it appends, or moves no rows")
-        verdicts = [
-            verify_table(
-                t.name,
-                Side(session=left, table=t.source, fields=t.compared, where=t.where),
-                Side(session=right, table=t.at(t.live), fields=target_fields(t.compared, t.masks)),
-                key=t.key,
-                masks=t.masks,
-                mask_key=mask_key,
-                report=report,
-            )
-            for t in tables
-        ]
-        return Comparison(
-            source=left.fingerprint_id,
-            target=right.fingerprint_id,
-            equal=all(v.equal for v in verdicts),
-            verdicts=tuple(verdicts),
-            notes=tuple(f"{t.name}: appended to rows of others, so not compared" for t in plan.tables if t.append),
-        )

@@ -129,5 +129,5 @@ stage 'ruff check' run ruff check .
 stage mypy run mypy -p dblens -p tests.servers
 stage imports run lint-imports
 stage servers run python -m tests.servers
-stage pytest run python -m pytest -n 2 --dist worksteal "$@"
+stage pytest run python -m pytest -n 2 --dist worksteal --durations 40 "$@"
 printf '\n== all passed: %d s\n' "$SECONDS"

@@ -28,13 +28,13 @@ from dblens.migrate.options import Options, Rule
 from dblens.redaction import Secret
 from dblens.schema.stable import schema_hash
 from dblens.transfer.mask import Mask, key_id
+from dblens.workspace.migrations import Migrations
 from tests.faults.steady import live_tables, open_link, run_sql
 from tests.servers import Mongo, Postgres
 from tests.servers.fixtures import require
 from tests.surfaces.test_bad_input import run
 
 New = Callable[..., str]
-WS = dblens.open().migrations
 ITEMS: list[Any] = [
     {"sku": "a", "n": 1, "price": Decimal128("1.10"), "at": DatetimeMS(1_700_000_000_123), "tax": {"de": 0.19}},
     {"sku": "b", "n": 2, "price": Decimal128("2"), "a.b": "dotted", "parts": [{"x": 1}, {"x": 2}]},
@@ -48,6 +48,10 @@ ORDERS: list[dict[str, Any]] = [
     {"_id": 5, "items": "not a list", "ship": {"legs": 7}},
     {"_id": 6, "items": [{"n": 4}, 42, None, "text", ["in", "side"], {}], "tags": [None, "z"]},
 ]
+
+
+def ws() -> Migrations:
+    return dblens.open().migrations  # asked for each time: another test may have closed the house
 
 
 def side(url: str) -> Link:
@@ -65,7 +69,7 @@ def shop(url: str) -> str:
 
 
 def plan(source: str, target: str, **options: object) -> Plan:
-    made = WS.plan(side(source), side(target), msgspec.convert(options, Options))
+    made = ws().plan(side(source), side(target), msgspec.convert(options, Options))
     assert not made.blocks, made.blocks
     return model.read(model.write(made))  # what a document of it says is what is applied
 
@@ -99,7 +103,7 @@ def test_arrays_become_tables(kind: str, orders: str, new_database: New, tmp_pat
     made = plan(
         orders, target, children=("orders.items", "orders.tags", "orders.ship.legs"), create_target=kind == "sqlite"
     )
-    outcome = WS.apply(made, source=side(orders), target=side(target), accept=["all"])
+    outcome = ws().apply(made, source=side(orders), target=side(target), accept=["all"])
     assert outcome.equal
     counted = {v.table.partition(".")[2]: v.source_rows for v in outcome.verdicts}
     assert counted == {"orders": 6, "orders_items": 9, "orders_tags": 5, "orders_ship_legs": 2}
@@ -121,7 +125,7 @@ def test_arrays_become_tables(kind: str, orders: str, new_database: New, tmp_pat
         "3 documents have no array there (1 missing, 1 null, 1 string) and give no rows; orders.doc keeps the whole"
         in said
     )
-    run = WS.rollback(side(target), made.id)
+    run = ws().rollback(side(target), made.id)
     assert run == made.id
     assert kind == "sqlite" or schema_of(target) == before
 
@@ -139,7 +143,7 @@ def test_children_follow_the_filter_of_their_documents_and_rules(
     made = plan(orders, target, children=("orders.items",), rules=rules)
     assert {t.source.name: t.rows for t in made.tables} == {"orders": 5, "orders_items": 3}
     assert "what is no element stays behind" in "".join(t for p in made.tables for t in p.transforms)
-    assert WS.apply(made, source=side(orders), target=side(target), accept=["all"]).equal
+    assert ws().apply(made, source=side(orders), target=side(target), accept=["all"]).equal
     assert rows(target, "select article from lines order by idx") == [("a",), ("b",), (None,)]
     # The foreign key is there: an element without its document is refused.
     with pytest.raises(QueryFailed, match="foreign key"):
@@ -172,7 +176,7 @@ def test_dotted_keys_and_taken_names(mongo: Mongo, new_database: New, tmp_path: 
     driver(source)["odd.name_a.b"].insert_one({"_id": 1})
     target = f"sqlite:///{tmp_path / 'x.db'}"
     made = plan(source, target, children=("odd.name.a\\.b",), create_target=True)
-    assert WS.apply(made, source=side(source), target=side(target), accept=["all"]).equal
+    assert ws().apply(made, source=side(source), target=side(target), accept=["all"]).equal
     child = next(t for t in made.tables if t.source.name == "odd.name_a.b_")
     assert [c.name for c in child.source.columns] == [
         "parent_id", "idx", "parent_id_", "idx_", "doc", "value", "doc_",
@@ -186,10 +190,10 @@ def test_dotted_keys_and_taken_names(mongo: Mongo, new_database: New, tmp_path: 
 def test_one_changed_element_is_named(orders: str, pg15: Postgres, new_database: New) -> None:
     target = new_database(pg15)
     made = plan(orders, target, children=("orders.items",))
-    WS.apply(made, source=side(orders), target=side(target), accept=["all"])
-    assert WS.verify_plan(made, source=side(orders), target=side(target)).equal
+    ws().apply(made, source=side(orders), target=side(target), accept=["all"])
+    assert ws().verify_plan(made, source=side(orders), target=side(target)).equal
     rows(target, "update orders_items set n = 77 where parent_id = 1 and idx = 1")
-    found = WS.verify_plan(made, source=side(orders), target=side(target))
+    found = ws().verify_plan(made, source=side(orders), target=side(target))
     wrong = [v for v in found.verdicts if not v.equal]
     assert [v.table.partition(".")[2] for v in wrong] == ["orders_items"]
     (difference,) = wrong[0].differences
@@ -199,7 +203,7 @@ def test_one_changed_element_is_named(orders: str, pg15: Postgres, new_database:
     driver(orders).orders.update_one({"_id": 4}, {"$push": {"items": {"n": 9}}})
     missing = {
         d.key
-        for v in WS.verify_plan(made, source=side(orders), target=side(target)).verdicts
+        for v in ws().verify_plan(made, source=side(orders), target=side(target)).verdicts
         for d in v.differences
         if d.kind == "missing"
     }
@@ -211,7 +215,7 @@ def test_many_elements_chunk_by_chunk(mongo: Mongo, pg15: Postgres, new_database
     driver(source).c.insert_many([{"_id": i, "v": [j * i for j in range(i % 50)]} for i in range(1, 400)])
     driver(source).c.insert_one({"_id": 1000, "v": list(range(5000))})
     made = plan(source, target, children=("c.v",), mode="ledger", chunk_rows=150)
-    outcome = WS.apply(made, source=side(source), target=side(target), accept=["all"])
+    outcome = ws().apply(made, source=side(source), target=side(target), accept=["all"])
     assert outcome.equal
     assert rows(target, "select count(*), count(distinct parent_id), max(idx) from c_v") == [
         (sum(i % 50 for i in range(400)) + 5000, sum(1 for i in range(400) if i % 50) + 1, 4999)
@@ -260,7 +264,7 @@ def test_rows_become_elements(kind: str, mongo: Mongo, new_database: New, tmp_pa
     child = next(t for t in made.tables if t.embedding)
     assert child.shown.endswith(".orders.order_items[]")
     assert not any("order_items" in statement for statement in (*made.build.before, *made.build.after, *made.swap))
-    outcome = WS.apply(made, source=side(source), target=side(target), accept=["all"])
+    outcome = ws().apply(made, source=side(source), target=side(target), accept=["all"])
     assert outcome.equal
     assert {v.table.partition(".")[2]: v.target_rows for v in outcome.verdicts} == {
         "orders": 3,
@@ -279,7 +283,7 @@ def test_rows_become_elements(kind: str, mongo: Mongo, new_database: New, tmp_pa
     (only,) = elements(target, 2)
     driver(target).orders.update_one({"_id": 2}, {"$set": {"order_items": []}})
     driver(target).orders.update_one({"_id": 3}, {"$set": {"order_items": [only]}})
-    found = WS.verify_plan(made, source=side(source), target=side(target))
+    found = ws().verify_plan(made, source=side(source), target=side(target))
     (wrong,) = [v for v in found.verdicts if not v.equal]
     assert wrong.table.endswith(".order_items")
     assert {(d.kind, d.key, d.columns[0].column) for d in wrong.differences} == {
@@ -287,8 +291,8 @@ def test_rows_become_elements(kind: str, mongo: Mongo, new_database: New, tmp_pa
         ("changed", ("30",), "sku"),
     }
     with pytest.raises(Irreversible, match="written after the swap"):
-        WS.rollback(side(target), made.id)
-    WS.rollback(side(target), made.id, discard_changes=True)
+        ws().rollback(side(target), made.id)
+    ws().rollback(side(target), made.id, discard_changes=True)
     assert schema_of(target) == before
     assert driver(target).list_collection_names() == ["kept"]
 
@@ -303,9 +307,9 @@ def test_orphans_are_a_loss_to_accept(mongo: Mongo, new_database: New, tmp_path:
     assert (loss.id, loss.count, loss.repair) == ("main.order_items.order_id:orphans", 2, "drop")
     assert set(loss.samples) == {("90",), ("91",)}
     with pytest.raises(LossNotAccepted):
-        WS.apply(made, source=side(source), target=side(target))
+        ws().apply(made, source=side(source), target=side(target))
     assert driver(target).list_collection_names() == []
-    outcome = WS.apply(made, source=side(source), target=side(target), accept=[loss.id])
+    outcome = ws().apply(made, source=side(source), target=side(target), accept=[loss.id])
     assert outcome.equal
     assert {v.table: v.source_rows for v in outcome.verdicts}["main.order_items"] == 4
     assert sum(len(elements(target, k)) for k in (1, 2, 3)) == 4
@@ -319,7 +323,7 @@ def test_rows_of_documents_that_stay_behind(mongo: Mongo, new_database: New, tmp
     rules = (Rule(match="orders", filter="id <> 2"), Rule(match="order_items", filter="id < 30"))
     made = plan(source, target, embed=("order_items",), rules=rules)
     assert [(x.count, x.samples) for x in made.losses if x.kind == "orphans"] == [(1, (("8",),))]
-    assert WS.apply(made, source=side(source), target=side(target), accept=["all"]).equal
+    assert ws().apply(made, source=side(source), target=side(target), accept=["all"]).equal
     assert [e["id"] for e in elements(target)] == [7, 12]
     assert driver(target).orders.find_one({"_id": 2}) is None
 
@@ -336,24 +340,26 @@ def test_masked_keys_still_find_their_documents(mongo: Mongo, new_database: New,
             msgspec.to_builtins(Rule(match=match, mask=mask)) for match in ("orders.id", "order_items.order_id")
         ),
     )
-    assert WS.apply(made, source=side(source), target=side(target), accept=["all"], mask_key=Secret(key.decode())).equal
+    assert (
+        ws().apply(made, source=side(source), target=side(target), accept=["all"], mask_key=Secret(key.decode())).equal
+    )
     found = {d["who"]: [e["id"] for e in d["order_items"]] for d in driver(target).orders.find()}
     assert found == {"ada": [7, 12, 30], "bob": [8], "nobody": []}
     assert 1 not in driver(target).orders.distinct("_id")
-    assert WS.verify_plan(made, source=side(source), target=side(target), mask_key=Secret(key.decode())).equal
+    assert ws().verify_plan(made, source=side(source), target=side(target), mask_key=Secret(key.decode())).equal
     with pytest.raises(InvalidInput, match="key"):
-        WS.verify_plan(made, source=side(source), target=side(target))
+        ws().verify_plan(made, source=side(source), target=side(target))
 
 
 def test_only_the_schema(mongo: Mongo, orders: str, new_database: New, tmp_path: Path) -> None:
     source, target = sql_shop("sqlite", new_database, tmp_path), new_database(mongo)
     made = plan(source, target, embed=("order_items",), content="schema")
-    WS.apply(made, source=side(source), target=side(target), accept=["all"])
+    ws().apply(made, source=side(source), target=side(target), accept=["all"])
     assert set(driver(target).list_collection_names()) >= {"orders", "audit"}
     assert driver(target).orders.count_documents({}) == 0
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     made = plan(orders, empty, children=("orders.items",), content="schema", create_target=True)
-    WS.apply(made, source=side(orders), target=side(empty), accept=["all"])
+    ws().apply(made, source=side(orders), target=side(empty), accept=["all"])
     assert rows(empty, "select count(*) from orders_items") == [(0,)]
 
 
@@ -371,7 +377,7 @@ def test_embedding_stopped_and_resumed(
 
     monkeypatch.setattr(Copying, "_embed", half)
     with pytest.raises(KeyboardInterrupt):
-        WS.apply(made, source=side(source), target=side(target), accept=["all"])
+        ws().apply(made, source=side(source), target=side(target), accept=["all"])
     monkeypatch.undo()
     assert "orders" not in driver(target).list_collection_names()
     with closing(sqlite3.connect(tmp_path / "shop.db")) as file:
@@ -379,13 +385,13 @@ def test_embedding_stopped_and_resumed(
         file.execute("delete from order_items where order_id = 2")
         file.execute("insert into order_items values (1, 3, 'new', 5)")
         file.commit()
-    outcome = WS.resume(side(source), side(target), made.id, mode=mode)
+    outcome = ws().resume(side(source), side(target), made.id, mode=mode)
     assert outcome.equal
     assert [e["id"] for e in elements(target, 3)] == [1]
     assert elements(target, 2) == []
     assert len(elements(target, 1)) == 3
     assert driver(target).orders.find_one({"_id": 1})["who"] == "eve"
-    WS.rollback(side(target), made.id)
+    ws().rollback(side(target), made.id)
     assert driver(target).list_collection_names() == []
 
 
@@ -395,9 +401,9 @@ def test_embedding_replaces_and_comes_back(mongo: Mongo, new_database: New, tmp_
     made = plan(
         source, target, embed=("order_items",), existing="replace", rules=(Rule(match="order_items", rename="lines"),)
     )
-    assert WS.apply(made, source=side(source), target=side(target), accept=["all"]).equal
+    assert ws().apply(made, source=side(source), target=side(target), accept=["all"]).equal
     assert len(driver(target).orders.find_one({"_id": 1})["lines"]) == 3
-    WS.rollback(side(target), made.id)
+    ws().rollback(side(target), made.id)
     assert list(driver(target).orders.find()) == [{"_id": "old"}]
     assert driver(target).list_collection_names() == ["orders"]
 
@@ -415,7 +421,7 @@ def test_composite_keys_and_two_arrays_of_one_parent(pg15: Postgres, mongo: Mong
         rows(source, statement)
     made = plan(source, target, embed=("c1", "c2"), jobs=2)
     assert [(x.count, x.samples) for x in made.losses if x.kind == "orphans"] == [(1, (("2",),))]
-    outcome = WS.apply(made, source=side(source), target=side(target), accept=["all"])
+    outcome = ws().apply(made, source=side(source), target=side(target), accept=["all"])
     assert outcome.equal
     assert {v.table: v.target_rows for v in outcome.verdicts} == {"public.p": 3, "public.c1": 3, "public.c2": 3600}
     document = driver(target).p.find_one({"name": "y"})
@@ -474,10 +480,10 @@ def test_a_document_beyond_16_mib_names_its_parent(mongo: Mongo, new_database: N
     with pytest.raises(
         QueryFailed, match=r'document {"\$numberLong":"2"} would outgrow the 16777216 octets.*order_items'
     ) as raised:
-        WS.apply(made, source=side(source), target=side(target), accept=["all"])
+        ws().apply(made, source=side(source), target=side(target), accept=["all"])
     assert "collection of its own" in (raised.value.hint or "")
     assert "orders" not in driver(target).list_collection_names()
-    WS.rollback(side(target), made.id)
+    ws().rollback(side(target), made.id)
     assert driver(target).list_collection_names() == []
 
 

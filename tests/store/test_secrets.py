@@ -322,18 +322,18 @@ def test_a_rotation_that_was_cut_short_is_finished_by_the_next(
 ) -> None:
     for number in range(10):
         put(store, ring, org, f"r{number}", text=f"s{number}")
-    step, calls = secrets._rotate_some, []
+    step, calls = secrets.rotate_some, []
 
-    def dies(*args: object) -> int:
+    def dies(*args: object) -> int | None:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return step(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(secrets, "_rotate_some", dies)
+    monkeypatch.setattr(secrets, "rotate_some", dies)
     with pytest.raises(KeyboardInterrupt):
         secrets.rotate(store, ring, org, batch=2)
-    monkeypatch.setattr(secrets, "_rotate_some", step)
+    monkeypatch.setattr(secrets, "rotate_some", step)
     assert [revealed(store, ring, org, f"r{number}") for number in range(10)] == [f"s{number}" for number in range(10)]
     assert secrets.rotate(store, ring, org, batch=4) == 10
     with store.read() as tx:

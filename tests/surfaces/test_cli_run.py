@@ -116,7 +116,7 @@ def test_runs_are_listed_shown_and_followed(cli: Cli) -> None:
 def test_a_run_of_another_process_is_cancelled(cli: Cli, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "src.db")) as db:
         db.execute(
-            "with recursive n(i) as (select 100 union all select i + 1 from n where i < 800000) insert into t select i, 'x' || i from n"
+            "with recursive n(i) as (select 100 union all select i + 1 from n where i < 5000000) insert into t select i, 'x' || i from n"
         )
         db.commit()
     plan = told(cli("migrate", "plan", "src", "dst", "--json"))

@@ -8,11 +8,12 @@ Over 600 lines because a contract is read whole: half of them are docstrings, an
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from dblens.engines.asking import Asks, Lexis
 from dblens.events import Report, silent
 from dblens.schema.changes import Change
 from dblens.schema.model import Column, ForeignKey, NamedType, Schema, Table, TableRef
@@ -788,3 +789,6 @@ class Engine(msgspec.Struct, frozen=True):
     ddl: Ddl
     connect: Connect
     alter: Alter | None = None
+    ask: Callable[[Target], Asks] | None = None
+    """How a session answers people; see `engines.asking`."""
+    lexis: Lexis | None = None

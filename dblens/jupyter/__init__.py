@@ -1,0 +1,1 @@
+"""DBLens in a notebook: the `%%dblens` magic and its completion."""

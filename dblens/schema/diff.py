@@ -17,7 +17,7 @@ from dblens.schema import changes as c
 from dblens.schema import risk
 from dblens.schema.apply import apply_changes
 from dblens.schema.compare import DEFAULT, Comparison, Options, SameType, sorted_grants
-from dblens.schema.model import Column, Routine, Schema, Table, View
+from dblens.schema.model import Column, Key, Routine, Schema, Table, View
 from dblens.schema.order import load_order, strongly_connected
 from dblens.schema.types import Enum
 
@@ -358,11 +358,17 @@ def _head(how: Comparison, a: Table, b: Table) -> Iterator[c.AlterTable]:
         )
 
 
+def _stays(how: Comparison, key: Key | None, other: Key | None) -> bool:
+    return key is not None and other is not None and how.key(key) == how.key(other)
+
+
 def _aspects(how: Comparison, table: Table, other: Table, a: Column, b: Column) -> Iterator[c.ColumnAspect]:
     left, right = how.column(table, a), how.column(other, b)
     if not how.same_column_type(a, b):
         yield "type"
-    if left.nullable != right.nullable:
+    # What the key alone kept from being NULL is not kept any more once the key goes.
+    bare = a.nullable and not right.nullable and not _stays(how, table.primary_key, other.primary_key)
+    if bare or left.nullable != right.nullable:
         yield "nullable"
     if (left.default, left.on_update) != (right.default, right.on_update):
         yield "default"

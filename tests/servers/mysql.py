@@ -60,6 +60,8 @@ class _MySQLFamily(ServerProcess):
         recipe = (*self.server(), str(self.account.uid), USERS, "1")
         template = cached(f"{self.name}-data", recipe, self._template)
         copy_tree(template / "data", folder / "data")
+        (folder / "tmp").mkdir()
+        os.chown(folder / "tmp", self.account.uid, self.account.gid)
 
     def _template(self, part: Path) -> None:
         os.chown(part, self.account.uid, self.account.gid)
@@ -75,6 +77,8 @@ class _MySQLFamily(ServerProcess):
             "port": str(self.port),
             "socket": str(folder / "socket"),
             "pid_file": str(folder / "pid"),
+            # A server that starts removes every `#sql…` in its folder for temporary files, also those of another one that runs.
+            "tmpdir": str(folder / "tmp"),
         }
         return [*self.server(), *(f"--{key}={value}" for key, value in settings.items())]
 

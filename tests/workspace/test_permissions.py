@@ -44,7 +44,9 @@ def has(who: Principal, name: str) -> bool:
         noun, verb = name.split(".")
         return any(pattern in (name, f"{noun}.*", f"*.{verb}", "*.*") for pattern in patterns)
 
-    role = one((*who.permissions, "account.*", "audit.own", "notification.*")) or who.role == "super_admin"
+    own = ["organization.list", "organization.create", "organization.use", "organization.accept", "organization.leave"]
+    everyone = ("account.*", "audit.own", "notification.*", "search.find", *own)
+    role = one((*who.permissions, *everyone)) or who.role == "super_admin"
     return role and (who.scopes is None or one(who.scopes))
 
 

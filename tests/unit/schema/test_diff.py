@@ -220,6 +220,14 @@ def test_a_key_column_is_never_null_between_engines() -> None:
 # --------------------------------------------------------------------------------------------------- namespaces and renames
 
 
+def test_a_column_is_told_not_to_be_null_when_the_key_that_kept_it_goes() -> None:
+    a = schema(table(column(nullable=True), primary_key=Key(name=None, columns=("a",))))
+    b = schema(table(column(nullable=False)), engine="mysql")
+    changes = diff(a, b)
+    assert [type(x) for x in changes] == [c.DropKey, c.AlterColumn]
+    assert diff(apply_changes(a, changes), b) == ()
+
+
 def test_named_namespace_mapping_moves_references_and_types() -> None:
     mood = NamedType(namespace="two", name="mood", kind="enum", values=("a",))
     enum = column("m", t.Enum(values=("a",), name="two.mood"), "two.mood[]")

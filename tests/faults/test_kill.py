@@ -100,6 +100,8 @@ class Story:
         self.plan_file = folder / "plan.json"
         self.random = random.Random(seed)
         self.kills = self.rounds = self.stalls = 0
+        self.most = {"apply": 60, "resume": 60}
+        """Lines after which a worker is killed at the latest; no more than one says that is left alone, or it would seldom be."""
         self.options = msgspec.convert(
             {"mode": mode, "chunk_rows": CHUNK, "create_target": FAMILIES[family][1] == "sqlite"}, Options
         )
@@ -139,7 +141,7 @@ class Story:
             process = self.start(do, plan.id, resume_mode)
             assert process.stdout
             assert process.stderr
-            limit = self.random.randrange(1, 60) if attempt < 5 else 10**9
+            limit = self.random.randrange(1, self.most[do]) if attempt < 5 else 10**9
             progress, copied, stalled = False, False, False
             for n, line in enumerate(_lines(process), start=1):
                 if line is None:
@@ -156,6 +158,7 @@ class Story:
             code = process.wait()
             if not progress and not stalled:
                 assert code == 0, (attempt, errors[-3000:])
+                self.most[do] = max(2, min(self.most[do], n))
                 break
             if code == -9:
                 self.kills += 1

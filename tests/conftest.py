@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.servers import fixtures, reaper
@@ -15,7 +16,7 @@ from tests.servers.fixtures import mariadb, mongo, mysql, new_database, pg15, pg
 
 __all__ = ["mariadb", "mongo", "mysql", "new_database", "pg15", "pg18", "sqlite"]
 
-
+hypothesis.settings.register_profile("same", derandomize=True)
 _HOME = tempfile.mkdtemp(prefix="dblens-home-")
 os.environ["DBLENS_DATA_FOLDER"] = _HOME  # no test touches the developer's own store
 os.environ["XDG_CONFIG_HOME"] = _HOME
@@ -26,6 +27,9 @@ for _name in ("DBLENS_STORE_URL", "DBLENS_URL", "DBLENS_MODE", "DBLENS_CONFIG"):
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, and sweep what a session that was killed left behind (once, not in every worker)."""
     config.addinivalue_line("markers", "nightly: slow or destructive; run with -m nightly")
+    # A change is judged by the same examples as the one before it; the nightly run, and DBLENS_EXAMPLES=random, look for new ones.
+    if os.environ.get("DBLENS_EXAMPLES") != "random" and config.option.markexpr != "nightly":
+        hypothesis.settings.load_profile("same")
     if not hasattr(config, "workerinput"):
         reaper.sweep()
 

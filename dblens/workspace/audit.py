@@ -20,7 +20,7 @@ from dblens.store.rows import Page
 from dblens.workspace.operation import Door, current, operation, tell
 from dblens.workspace.permissions import EVERYWHERE, covers
 
-SHORTEST_DAYS = 30
+SHORTEST_DAYS, LONGEST_DAYS = 30, 36_500
 """What retention never deletes."""
 
 
@@ -96,10 +96,12 @@ class Audit(Door):
     def retain(self, keep_days: int) -> int:
         """Delete the instance's rows that are older, leave a checkpoint, return the first row kept; 0 when nothing was deleted.
 
-        Raises InvalidInput for less than 30 days, StoreError when the rows to delete are not whole.
+        Raises InvalidInput for less than 30 days or more than a hundred years, StoreError when the rows to delete are not whole.
         """
-        if not isinstance(keep_days, int) or isinstance(keep_days, bool) or keep_days < SHORTEST_DAYS:
-            raise InvalidInput(f"keep_days is {keep_days!r}", hint=f"a whole number, at least {SHORTEST_DAYS}")
+        if not isinstance(keep_days, int) or isinstance(keep_days, bool):
+            raise InvalidInput(f"keep_days is {keep_days!r}", hint="a whole number")
+        if not SHORTEST_DAYS <= keep_days <= LONGEST_DAYS:
+            raise InvalidInput(f"keep_days is {keep_days}", hint=f"from {SHORTEST_DAYS} to {LONGEST_DAYS}")
         now, principal, call = self.context.clock(), self.context.principal, current()
         note = Entry(
             at=now,

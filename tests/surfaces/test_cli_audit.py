@@ -213,7 +213,7 @@ def test_an_old_copy_put_back_is_found_by_a_head_kept_elsewhere(run: Run, store:
 def test_retention_asks_and_has_a_lower_bound(run: Run) -> None:
     busy(run)
     assert run("audit", "retain", "365", "--json").error["hint"] == "export them first, then add --yes"
-    assert "at least 30" in (run("audit", "retain", "5", "--yes", "--json").error["hint"])
+    assert "from 30 to 36500" in run("audit", "retain", "5", "--yes", "--json").error["hint"]
     assert run("audit", "retain", "30", "--yes", "--json").json == {"first": 0}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import base64
-import binascii
 import datetime as dt
 import logging
 import secrets as random
@@ -14,16 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from dblens.accounts import mail, rules_stored
+from dblens.accounts import mail, rules_stored, signing
 from dblens.accounts.base import Accounts, Rules
 from dblens.accounts.jwt import Keys
 from dblens.accounts.limits import Limits
 from dblens.accounts.mail import Letters, Outbox, Smtp
 from dblens.accounts.passwords import Passwords
-from dblens.errors import Conflict, NotFound, VaultError
+from dblens.errors import NotFound
 from dblens.redaction import Secret
 from dblens.settings import Settings
 from dblens.store import accounts, secrets
@@ -31,9 +27,8 @@ from dblens.store.database import Store
 from dblens.store.keys import Keyring
 from dblens.store.records import now
 
-SIGNING: Final = "jwt"
 SET_UP_CODE: Final = "set_up.code"
-"""Names of the instance's sealed secrets."""
+"""The name of a sealed secret of the instance."""
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +39,7 @@ class _Shared:
         self.guard = threading.Lock()
         self.limits = Limits()
         self.passwords = Passwords()
-        self.keys: Keys | None = None
+        self.keys = signing.Kept()
         self.smtp: Smtp | None = None
         self.outbox: Outbox | None = None
 
@@ -77,13 +72,14 @@ def configured(store: Store, keyring: Keyring, settings: Settings, clock: Callab
     )
 
 
-def signing_keys(store: Store, keyring: Keyring) -> Keys:
-    """Return the keys of access tokens, made at the first use of a store and sealed in it. Raises VaultError."""
+def signing_keys(store: Store, keyring: Keyring, *, unknown: str | None = None) -> Keys:
+    """Return the keys of access tokens, made at the first use of a store and sealed in it; `unknown` is the key a token names.
+
+    Raises VaultError, StoreError.
+    """
     shared = _of(store)
     with shared.guard:
-        if shared.keys is None:
-            shared.keys = Keys(_signing(store, keyring))
-        return shared.keys
+        return shared.keys.keys(store, keyring, unknown=unknown)
 
 
 def set_up_code(store: Store, keyring: Keyring) -> Secret | None:
@@ -125,29 +121,6 @@ def _safe(rules: Rules, *, mailing: bool) -> Rules:
         )
         return msgspec.structs.replace(rules, approval=True)
     return rules
-
-
-def _signing(store: Store, keyring: Keyring) -> Ed25519PrivateKey:
-    try:
-        with store.read() as tx:
-            return _key(secrets.get_instance(tx, keyring, SIGNING))
-    except NotFound:
-        made = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        try:
-            with store.write() as tx:
-                secrets.put_instance(tx, keyring, SIGNING, Secret(base64.b64encode(made).decode()))
-        except Conflict:
-            log.info("another process made the signing key")
-    with store.read() as tx:
-        return _key(secrets.get_instance(tx, keyring, SIGNING))
-
-
-def _key(kept: Secret) -> Ed25519PrivateKey:
-    try:
-        seed = base64.b64decode(kept.reveal(), validate=True)
-        return Ed25519PrivateKey.from_private_bytes(seed)
-    except (binascii.Error, ValueError):
-        raise VaultError("the signing key of logins is no key", hint="delete it: everybody logs in again") from None
 
 
 def _letters(shared: _Shared, smtp: Smtp | None, public_url: str | None) -> Letters | None:

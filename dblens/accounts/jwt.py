@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import json
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -32,6 +32,23 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     token_id: str
     expires_at: dt.datetime
+
+
+class Jwk(msgspec.Struct, frozen=True, kw_only=True):
+    """A public key."""
+
+    kid: str
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    alg: Literal["EdDSA"] = "EdDSA"
+    use: Literal["sig"] = "sig"
+    x: str
+
+
+class Jwks(msgspec.Struct, frozen=True, kw_only=True):
+    """The public keys whose signatures are believed at this moment, the one that signs first."""
+
+    keys: tuple[Jwk, ...]
 
 
 class Keys:
@@ -104,9 +121,20 @@ class Keys:
         except (jwt.PyJWTError, UnicodeError, ValueError) as error:
             raise NotAuthenticated(REFUSED, hint="log in again") from error
 
-    def jwks(self) -> dict[str, object]:
-        """Return the public keys as others read them (RFC 7517)."""
-        return {"keys": [_public(key) | {"kid": kid, "use": "sig", "alg": "EdDSA"} for kid, key in self.public.items()]}
+    def jwks(self) -> Jwks:
+        """Return the public keys as others read them (RFC 7517, RFC 8037)."""
+        return Jwks(keys=tuple(Jwk(kid=kid, x=_public(key)["x"]) for kid, key in self.public.items()))
+
+
+def named(token: str) -> str | None:
+    """Return the key that a token says it was signed with, None when it says nothing readable. Nothing of it is believed."""
+    import jwt
+
+    try:
+        kid = None if len(token) > LONGEST else jwt.get_unverified_header(token).get("kid")
+    except (jwt.PyJWTError, UnicodeError, ValueError):
+        return None
+    return kid if isinstance(kid, str) else None
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -115,7 +143,7 @@ def key_id(key: Ed25519PublicKey) -> str:
     return _base64(hashlib.sha256(text.encode()).digest())
 
 
-def _public(key: Ed25519PublicKey) -> dict[str, object]:
+def _public(key: Ed25519PublicKey) -> dict[str, str]:
     return {"crv": "Ed25519", "kty": "OKP", "x": _base64(key.public_bytes(Encoding.Raw, PublicFormat.Raw))}
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from dblens.accounts import configured
 from dblens.api import auth, events, openapi, problems
 from dblens.api.edge import Edge, Prefix
 from dblens.api.health import Health, Live, Version
@@ -166,6 +167,14 @@ def _machines(places: dict[str, dict[str, Handler]], service: Service, health: H
     async def version(_request: Request) -> Answer:
         return Response(encoded(Version()), media_type=JSON)
 
+    def keys() -> bytes:
+        return encoded(configured.signing_keys(service.house.store, service.house.keyring).jwks())
+
+    async def jwks(_request: Request) -> Answer:
+        body = await service.threads.run(keys, lane="short")
+        return Response(body, 200, {"Cache-Control": "public, max-age=300"}, JSON)
+
+    _put(places, openapi.JWKS, "GET", jwks)
     _put(places, openapi.LIVE, "GET", live)
     _put(places, openapi.READY, "GET", ready)
     _put(places, openapi.VERSION, "GET", version)

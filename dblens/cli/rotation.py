@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from dblens.store.audit import Entry, Phase
     from dblens.workspace.house import House
 
-Key = Literal["kek", "dek", "signing"]
+Key = Literal["kek", "dek", "signing", "login"]
 
 
 class Rotated(msgspec.Struct, frozen=True, kw_only=True):
-    """What was rotated. `count` is how much was wrapped or sealed anew; `keys` are ids: of the first one, or of the signing key."""
+    """What was rotated. `count` is how much was wrapped or sealed anew; `keys` are ids: of the first one, or of the key that signs."""
 
     key: Key
     count: int
@@ -36,7 +36,7 @@ def rotate(key: Key, organization: str | None) -> Rotated:
     call = new_id()
     at.journal.write(_entry(at, "started", key, call))
     try:
-        done = {"kek": _kek, "dek": _dek, "signing": _signing}[key](at, organization)
+        done = {"kek": _kek, "dek": _dek, "signing": _signing, "login": _login}[key](at, organization)
     except BaseException as error:
         at.journal.write(
             _entry(at, "ended", key, call, outcome=error.code if isinstance(error, DBLensError) else "error")
@@ -86,6 +86,14 @@ def _signing(at: House, _organization: str | None) -> Rotated:
     with at.store.write() as tx:
         made = signing.rotate_signing(tx, at.keyring, now=at.clock())
     return Rotated(key="signing", count=1, keys=(made.id,), told=f"the store signs with {made.id} now")
+
+
+def _login(at: House, _organization: str | None) -> Rotated:
+    from dblens.accounts import signing
+
+    with at.store.write() as tx:
+        made = signing.rotate(tx, at.keyring)
+    return Rotated(key="login", count=1, keys=(made,), told=f"logins are signed with {made} now; nobody is logged out")
 
 
 def _entry(at: House, phase: Phase, key: Key, call: str, *, outcome: str | None = None, count: int = 0) -> Entry:

@@ -136,7 +136,7 @@ def restore(
 @app.command(
     epilog="Examples:\n\n`dblens store rotate --kek --new` (alone on a laptop)\n\n"
     "`DBLENS_KEK_FILE=/run/secrets/dblens-kek dblens store rotate --kek` (the new key is in the first line already)\n\n"
-    "`dblens store rotate --dek acme`\n\n`dblens store rotate --signing`"
+    "`dblens store rotate --dek acme`\n\n`dblens store rotate --signing`\n\n`dblens store rotate --login`"
 )
 def rotate(
     organization: Annotated[
@@ -151,9 +151,10 @@ def rotate(
         bool, typer.Option("--dek", help="Give organizations new data keys, seal their secrets anew.")
     ] = False,
     signing: Annotated[bool, typer.Option("--signing", help="Make a new key that signs, destroy the old one.")] = False,
+    login: Annotated[bool, typer.Option("--login", help="Make a new key that signs logins' access tokens.")] = False,
     json: Json = False,
 ) -> None:
-    """Rotate keys while the store is in use. Say which: --kek, --dek or --signing. No secret is lost when it is cut short: repeat it.
+    """Rotate keys while the store is in use. Say which: --kek, --dek, --signing or --login. No secret is lost when it is cut short: repeat it.
 
     --kek: the key-encryption key lies outside of the store and wraps the data keys. In this order, for a service:
 
@@ -169,10 +170,13 @@ def rotate(
 
     --signing: what the old key signed stays provable, its public part is kept; nobody can sign with it any more.
 
+    --login: the access tokens of logins (ten minutes each) are signed with a new key; the public part of the last one is kept, so
+    nobody is logged out. Twice in a row, when somebody may have seen the key: then tokens from before are refused.
+
     The key of the audit's chain is not rotated: the chain is proven with the one key that it was written with.
     """
-    if sum((kek, dek, signing)) != 1:
-        raise InvalidInput("which key?", hint="one of --kek, --dek, --signing")
+    if sum((kek, dek, signing, login)) != 1:
+        raise InvalidInput("which key?", hint="one of --kek, --dek, --signing, --login")
     if (organization is not None and not dek) or (new and not kek):
         raise InvalidInput(
             "what was given belongs to another rotation", hint="an organization to --dek, --new to --kek"
@@ -181,7 +185,7 @@ def rotate(
         _add_key()
     from dblens.cli import rotation
 
-    done = rotation.rotate("kek" if kek else "dek" if dek else "signing", organization)
+    done = rotation.rotate("kek" if kek else "dek" if dek else "signing" if signing else "login", organization)
     if json:
         output.json(done)
     else:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from dblens.accounts import configured, login, recovery, signup
+from dblens.accounts import configured, jwt, login, recovery, signup
 from dblens.accounts.base import Accounts, Caller, LoggedIn
 from dblens.accounts.limits import network
 from dblens.accounts.lockout import locked
@@ -198,7 +198,7 @@ def authenticate(
     try:
         auth = login.authenticate_bearer(
             house.store,
-            configured.signing_keys(house.store, house.keyring),
+            configured.signing_keys(house.store, house.keyring, unknown=jwt.named(bearer.reveal())),
             bearer.reveal(),
             house.clock(),
             address=caller.address,

@@ -44,6 +44,7 @@ def principal_of(
         # A token's `*` is what a role's `*.*` is.
         scopes=None if auth.scopes is None else tuple("*.*" if scope == "*" else scope for scope in auth.scopes),
         session_id=None if auth.session is None else auth.session.id,
+        token_id=None if auth.token is None else auth.token.id,
         authenticated_at=auth.authenticated_at,
         client=client,
         address=address,

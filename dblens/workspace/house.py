@@ -18,7 +18,7 @@ from dblens.errors import Cancelled, Conflict, DBLensError, InvalidInput, NotAut
 from dblens.events import Report, silent
 from dblens.redaction import Secret
 from dblens.settings import Settings
-from dblens.store import accounts, locks, organizations, runs, secrets
+from dblens.store import accounts, locks, organizations, runs, secrets, tokens
 from dblens.store.audit import Entry
 from dblens.store.database import Store, Transaction
 from dblens.store.keys import Keyring, make_key, read_file, unlock
@@ -26,6 +26,7 @@ from dblens.store.records import now
 from dblens.store.runs import Run
 from dblens.store.upgrade import open_store
 from dblens.workspace.access import StoreAccess
+from dblens.workspace.asked import Book
 from dblens.workspace.context import Call, Context, NotBegun
 from dblens.workspace.executor import Executor, shown
 from dblens.workspace.journal import Journal
@@ -33,6 +34,7 @@ from dblens.workspace.lines import Lines
 from dblens.workspace.permissions import SUPER_ADMIN, SYSTEM_ROLES
 from dblens.workspace.policy import RECENT
 from dblens.workspace.principal import Principal, local
+from dblens.workspace.talks import Talks
 
 if TYPE_CHECKING:
     from dblens.workspace import Workspace
@@ -61,6 +63,7 @@ class House:
         self.access = StoreAccess(store)
         self.lines = Lines(store, keyring, settings)
         self.executor = Executor(store, size=size, clock=clock)
+        self.talks, self.asked = Talks(clock), Book(store)
         self.recent = RECENT
         self.on_end: list[Callable[[Run], None]] = [self._notify]
         """Called after a run ended, however it did, in the thread that ended it."""
@@ -256,7 +259,10 @@ class House:
                 log.exception("who was told of the end of run %s failed", run.id)
 
     def renewed(self, principal: Principal) -> Principal:
-        """Return a principal as the store knows them now. Raises NotAuthenticated for somebody who may not enter any more."""
+        """Return a principal as the store knows them now. Raises NotAuthenticated for somebody who may not enter any more.
+
+        A token has to be good still; a login that ended since does not take back what it asked for: people log out while work waits.
+        """
         if principal.kind == "local":
             return principal
         with self.store.read() as tx:
@@ -266,6 +272,12 @@ class House:
                 user = None
             if user is None or not (user.active and user.approved):
                 raise NotAuthenticated(f"{principal.name!r} has no access any more")
+            if principal.token_id is not None:
+                token = tokens.get_access_token(tx, principal.user_id, principal.token_id)
+                if token.revoked_at is not None or token.expires_at <= self.clock():
+                    raise NotAuthenticated(
+                        f"the access token {token.name!r} is not valid any more", hint="make another"
+                    )
             if principal.role == SUPER_ADMIN:
                 if user.super_admin:
                     return principal
@@ -306,10 +318,12 @@ class House:
 
     def close(self, *, cancel: bool = True) -> None:
         """End what is at work, close sessions, write what the audit still has to say, close the store."""
+        self.talks.close()
         self.executor.close(cancel=cancel)
         if "deliverer" in self.__dict__:
             self.deliverer.close()
         self.lines.close()
+        self.asked.close()
         self.journal.close()
         self.store.close()
 

@@ -30,6 +30,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     connections: tuple[str, ...] | None = None
     """The ids of the only connections it may touch, None when there is no such limit."""
     session_id: str | None = None
+    token_id: str | None = None
+    """The personal access token that it asks with."""
     authenticated_at: dt.datetime | None = None
     """When a person last gave a password; None for what has none to give."""
     client: str = ""

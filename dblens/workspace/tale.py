@@ -35,6 +35,8 @@ class Tale:
         detail: dict[str, Any] = {"as": principal.kind}
         if principal.session_id is not None:
             detail["session"] = principal.session_id
+        if principal.token_id is not None:
+            detail["token"] = principal.token_id
         if call.parent is not None:
             detail["parent"] = call.parent
         if len(self.connections) > 1:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from dblens.accounts import configured
 from dblens.api.app import create_app
 from dblens.api.identity import LOCAL_FILE, local_secret
 from dblens.errors import StoreError
@@ -183,6 +184,12 @@ def test_health_asks_for_no_login_and_tells_nothing(service: TestClient, empty: 
     assert service.get(f"{V}/health/live").json() == {"status": "ok"}
     assert service.get(f"{V}/health/ready").json() == {"store": "ok", "audit": "ok", "sweep": "ok"}
     assert service.get(f"{V}/version").json() == {"version": __version__, "api": "v1"}
+
+
+def test_the_public_keys_of_access_tokens_are_told(service: TestClient, empty: House) -> None:
+    (key,) = service.get("/.well-known/jwks.json").json()["keys"]
+    assert key["kid"] == configured.signing_keys(empty.store, empty.keyring).kid
+    assert set(key) == {"kid", "kty", "crv", "alg", "use", "x"}, "nothing of the private part"
 
 
 @pytest.mark.parametrize("what", ["store", "audit", "sweep"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dblens.accounts import configured, rules_stored
+from dblens.accounts import configured, jwt, rules_stored, signing
 from dblens.accounts.base import Caller
 from dblens.accounts.limits import Limit, Limits
 from dblens.accounts.rules_stored import AccountRules, MailServer
@@ -27,7 +27,7 @@ from dblens.errors import (
 )
 from dblens.redaction import Secret
 from dblens.settings import Settings
-from dblens.store import accounts, organizations, settings
+from dblens.store import accounts, organizations, settings, tokens
 from dblens.store.database import Store
 from dblens.store.keys import Kek, Keyring
 from dblens.workspace import entrance
@@ -323,6 +323,47 @@ def test_keys_and_limits_are_the_instances_and_not_the_requests(world: World) ->
     assert keys.kid == one.keys.kid, "sealed in the store, so that every process believes it"
     with pytest.raises(VaultError):
         configured.signing_keys(Store(again.engine, again.place), Keyring((Kek("k2", b"2" * 32),)))
+
+
+def test_the_key_of_logins_changes_and_nobody_is_logged_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = world.house
+    monkeypatch.setattr(signing, "FRESH", 3600.0)  # this process has not heard of it until it sees a token
+    monkeypatch.setattr(signing, "SOON", 0.0)
+    first = Secret(entrance.log_in(at, "ada", Secret(GOOD), HERE).tokens.access)
+    other = Store(at.store.engine, at.store.place)
+    with other.write() as tx:
+        made = signing.rotate(tx, at.keyring)
+    entrance.authenticate(at, first, HERE)
+    later = configured.signing_keys(other, at.keyring)
+    assert later.kid == made
+    assert [key.kid for key in later.jwks().keys] == [made, jwt.named(first.reveal())]
+    visit = sessions_of(first, later)
+    entrance.authenticate(at, Secret(later.sign(*visit, now=at.clock())), HERE)
+    assert configured.signing_keys(at.store, at.keyring).kid == made, "an unknown key makes a process look again"
+
+    with other.write() as tx:
+        signing.rotate(tx, at.keyring)
+    monkeypatch.setattr(signing, "FRESH", 0.0)
+    with pytest.raises(NotAuthenticated):
+        entrance.authenticate(at, first, HERE)
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+def test_what_waits_in_the_queue_does_not_begin_with_a_token_that_is_not_good_any_more(world: World, end: str) -> None:
+    principal = entrance.authenticate(world.house, Secret(world.token("developer", "migration.*")), HERE)
+    assert world.house.renewed(principal).token_id == principal.token_id
+    if end == "revoked":
+        with world.house.store.write() as tx:
+            tokens.revoke_access_token(tx, principal.user_id, principal.token_id or "", now=world.clock())
+    else:
+        world.clock.on(days=1)
+    with pytest.raises(NotAuthenticated, match="not valid any more"):
+        world.house.renewed(principal)
+
+
+def sessions_of(token: Secret, keys: jwt.Keys) -> tuple[str, str]:
+    claims = keys.read(token.reveal(), now=NOW)
+    return claims.user_id, claims.session_id
 
 
 @pytest.mark.parametrize(

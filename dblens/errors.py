@@ -7,6 +7,7 @@
     │  └─ RateLimited(retry_after)                    rate.limited       429    5
     ├─ NotFound                                       not_found          404    4
     ├─ Conflict                                       conflict           409    4
+    │  └─ ConfirmationNeeded(confirm, warnings)       confirm.needed     409    4
     ├─ Unsupported(feature, why)                      unsupported        501    6
     ├─ EngineError                                    engine.failed      502    3
     │  ├─ ConnectionFailed                            engine.connection  502    3
@@ -87,6 +88,19 @@ class NotFound(DBLensError):
 
 class Conflict(DBLensError):
     code, http, exit = "conflict", 409, 4
+
+
+class ConfirmationNeeded(Conflict):
+    """The same call with `confirm` as it stands here is done; `warnings` say what to look at before."""
+
+    code = "confirm.needed"
+
+    def __init__(
+        self, message: str, *, confirm: str = "", warnings: tuple[str, ...] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint or "look at it, then ask again with the confirmation")
+        self.confirm = confirm
+        self.warnings = warnings
 
 
 class Unsupported(DBLensError):
@@ -181,7 +195,14 @@ def revived(code: str, message: str, hint: str | None) -> DBLensError:
     error = kind.__new__(kind)
     Exception.__init__(error, message)
     error.message, error.hint = message, hint
-    for name, value in (("verdict", None), ("retry_after", 1), ("feature", ""), ("why", "")):
+    for name, value in (
+        ("verdict", None),
+        ("retry_after", 1),
+        ("feature", ""),
+        ("why", ""),
+        ("confirm", ""),
+        ("warnings", ()),
+    ):
         if name in kind.__init__.__code__.co_varnames:
             setattr(error, name, value)
     return error

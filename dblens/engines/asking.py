@@ -117,6 +117,8 @@ class Lexis(_Value, frozen=True, kw_only=True, omit_defaults=True):
     delimiter_command: bool = False
     brackets: bool = False
     """`[name]` is an identifier."""
+    bodies: Literal["nested", "trigger", "atomic"] = "nested"
+    """Where `;` does not end a trigger or routine: between BEGIN … END, nested; until `; END` (SQLite); in BEGIN ATOMIC … END (PostgreSQL)."""
 
 
 class Answer(Protocol):

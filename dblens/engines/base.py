@@ -792,3 +792,7 @@ class Engine(msgspec.Struct, frozen=True):
     ask: Callable[[Target], Asks] | None = None
     """How a session answers people; see `engines.asking`."""
     lexis: Lexis | None = None
+    splits: Callable[[str], list[tuple[int, int]]] | None = None
+    """Where a text's statements begin and end, exactly, for an engine whose `lexis.dialect` is empty: it splits by itself."""
+    reads: Callable[[str], bool] | None = None
+    """Whether a text surely only reads, for such an engine: by the lists that `ask` goes by. Parameters in it may be anything."""

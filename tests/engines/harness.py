@@ -87,12 +87,32 @@ def text_key(number: int) -> str:
     return f"{TEXT_KEYS[number % len(TEXT_KEYS)]}{number}"
 
 
+COMMON: tuple[tuple[str, object], ...] = (
+    ("9223372036854775807", 9223372036854775807),
+    ("-9223372036854775807", -9223372036854775807),
+    ("0", 0),
+    ("'é😀'", "é😀"),
+    ("''", ""),
+    ("'NULL'", "NULL"),
+    ("NULL", None),
+    ("' trailing '", " trailing "),
+    ("'it''s 100%'", "it's 100%"),
+)
+"""What every server that speaks SQL answers alike."""
+
+
 class SqlHarness(Harness):
     """What servers that speak SQL share; each still brings its own sample and types."""
 
     mark: ClassVar[str] = '"'
     key_text: ClassVar[str] = "varchar(40)"
     SAMPLE: ClassVar[Sequence[str]] = ()
+    EXACT: ClassVar[Sequence[tuple[str, object]]] = ()
+    """Expressions and the Python values that a session answers with (the texts of those that are `Odd`)."""
+
+    def text_of(self, characters: int) -> str:
+        """Return an expression for a text of so many characters."""
+        return f"repeat('x', {characters})"
 
     @abstractmethod
     def run(self, url: str, statements: Sequence[str]) -> None:

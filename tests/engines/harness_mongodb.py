@@ -13,12 +13,44 @@ from dblens.engines.base import Check
 from tests.engines import harness
 from tests.engines.harness import CheckCase, Gap, text_key
 
+_NO_SQL = Gap("never", "it speaks no SQL; test_mongodb_ask.py asks it in its own language")
+
 
 class Harness(harness.Harness):
     name, engine, server = "mongodb", "mongodb", "mongo"
     EXPECTED_GAPS: ClassVar[Mapping[str, Gap]] = {
         "test_connect.py::test_wrong_password": Gap("never", "the session's test server asks nobody for a password"),
         "test_connect.py::test_missing_database": Gap("never", "a database comes into being with its first collection"),
+        "test_asks.py::test_columns_and_rows": _NO_SQL,
+        "test_asks.py::test_values_are_exact": _NO_SQL,
+        "test_asks.py::test_values_out_of_parameters": _NO_SQL,
+        "test_asks.py::test_a_parameter_too_many_or_too_few_is_invalid": _NO_SQL,
+        "test_asks.py::test_names_of_columns": _NO_SQL,
+        "test_asks.py::test_equal_names_of_columns_are_both_kept": _NO_SQL,
+        "test_asks.py::test_an_empty_answer_has_columns": _NO_SQL,
+        "test_asks.py::test_a_huge_statement": _NO_SQL,
+        "test_asks.py::test_batches_are_bounded_in_rows": _NO_SQL,
+        "test_asks.py::test_batches_are_bounded_in_octets": _NO_SQL,
+        "test_asks.py::test_streaming_holds_no_memory": _NO_SQL,
+        "test_asks.py::test_a_cell_over_the_cap_is_named": _NO_SQL,
+        "test_asks.py::test_the_deadline_is_that_of_the_whole_statement": _NO_SQL,
+        "test_asks.py::test_the_deadline_counts_between_batches_too": _NO_SQL,
+        "test_asks.py::test_cancel_stops_what_runs": _NO_SQL,
+        "test_asks.py::test_cancel_between_batches": _NO_SQL,
+        "test_asks.py::test_cancel_of_nothing_stops_nothing": _NO_SQL,
+        "test_asks.py::test_leaving_early_frees_the_session": _NO_SQL,
+        "test_asks.py::test_read_only_refuses": _NO_SQL,
+        "test_asks.py::test_writing_is_committed_and_counted": _NO_SQL,
+        "test_asks.py::test_a_transaction_is_kept_or_rolled_back": _NO_SQL,
+        "test_asks.py::test_transactions_are_begun_once_and_ended_once": _NO_SQL,
+        "test_asks.py::test_a_read_only_transaction_refuses_and_sees_one_state": _NO_SQL,
+        "test_asks.py::test_one_statement_only": _NO_SQL,
+        "test_asks.py::test_statements_manage_no_transactions": _NO_SQL,
+        "test_asks.py::test_a_mistake_is_told_and_does_no_harm": _NO_SQL,
+        "test_asks.py::test_no_statement_is_told": _NO_SQL,
+        "test_asks.py::test_a_tag_cannot_become_a_statement": _NO_SQL,
+        "test_asks.py::test_a_plan_is_a_tree": _NO_SQL,
+        "test_asks.py::test_a_plan_of_a_change_changes_nothing": _NO_SQL,
     }
     UNNAMEABLE = frozenset({"$1"})
     KEYS: ClassVar[Mapping[str, Sequence[str]]] = {"k_int": ("_id",), "k_pair": ("_id",), "k_text": ("_id",)}

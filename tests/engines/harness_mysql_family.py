@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 import pymysql
 
 from dblens.engines.base import Check
-from tests.engines.harness import CheckCase, SqlHarness
+from tests.engines.harness import COMMON, CheckCase, SqlHarness
 
 CHECKS = (
     CheckCase(Check(kind="nul_character"), "varchar(20)", ("'a'", "X'610062'", "''", "NULL"), (1,)),
@@ -68,6 +70,11 @@ class MySQLFamily(SqlHarness):
     key_text = "varchar(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
     UNNAMEABLE = frozenset({"emoji 😀", "trail "})
     CHECKS: ClassVar[Sequence[CheckCase]] = CHECKS
+    EXACT = (
+        *COMMON, ("0.1e0", 0.1), ("-1e308", -1e308), ("X'00ff'", b"\0\xff"), ("18446744073709551615", 2**64 - 1), ("-9223372036854775807 - 1", -(2**63)), ("TRUE", 1),
+        ("CAST(12345678901234567890.1234567890 AS DECIMAL(30,10))", Decimal("12345678901234567890.1234567890")), ("DATE '2024-02-29'", dt.date(2024, 2, 29)),
+        ("TIMESTAMP '2024-01-01 00:00:00.000001'", dt.datetime(2024, 1, 1, 0, 0, 0, 1)), ("'tab\\t nul\\0 \\\\'", "tab\t nul\0 \\"),
+    )  # fmt: skip
     SAMPLE: ClassVar[Sequence[str]] = (
         """CREATE TABLE person (
             id int NOT NULL AUTO_INCREMENT PRIMARY KEY, name varchar(40) NOT NULL, email varchar(80), score double, balance decimal(12,2) DEFAULT 1.50,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from dblens.engines.base import Check
-from tests.engines.harness import CheckCase, Gap, SqlHarness
+from tests.engines.harness import COMMON, CheckCase, Gap, SqlHarness
 
 
 class Harness(SqlHarness):
@@ -62,6 +62,14 @@ class Harness(SqlHarness):
         CheckCase(Check(kind="oversize", limit=3), "TEXT", ("'abc'", "'abcd'", "'éé'", "NULL"), (1, 2)),
         CheckCase(Check(kind="null_key"), "INT", ("1", "NULL", "NULL"), (1, 2)),
     )
+
+    EXACT = (
+        *COMMON, ("0.1", 0.1), ("1e308", 1e308), ("-1e-320", -1e-320), ("9e999", float("inf")), ("x'00ff'", b"\0\xff"), ("x''", b""), ("-9223372036854775808", -(2**63)),
+        ("char(9, 10, 13, 0)", "\t\n\r\0"), ("CAST(x'ff41' AS TEXT)", "t:\udcffA"), ("0.1 + 0.2", 0.30000000000000004),
+    )  # fmt: skip
+
+    def text_of(self, characters: int) -> str:
+        return f"printf('%.*c', {characters}, 'x')"
 
     def run(self, url: str, statements: Sequence[str]) -> None:
         db = sqlite3.connect(url.removeprefix("sqlite:///"))

@@ -118,6 +118,10 @@ _PRAGMAS_READ = frozenset(
     }
 )  # fmt: skip
 """Pragmas that only tell something; those that take an argument take a name."""
+_PRAGMAS_TOLD = frozenset(
+    {"auto_vacuum", "busy_timeout", "cache_size", "foreign_keys", "journal_mode", "max_page_count", "query_only", "synchronous", "temp_store"}
+)  # fmt: skip
+"""Pragmas that tell a setting when they are given no value; with one they change it."""
 _PRAGMAS_WRITE = frozenset({"foreign_keys", "defer_foreign_keys", "optimize", "user_version", "application_id"})
 _MODULES = frozenset({"fts3", "fts4", "fts5", "rtree", "rtree_i32", "geopoly"})
 
@@ -144,7 +148,7 @@ def sqlite_authorizer(*, read_only: bool) -> Callable[[int, str | None, str | No
                     "page_size",
                     "schema_version",
                 )
-                if name in _PRAGMAS_READ and not sets:
+                if (name in _PRAGMAS_READ and not sets) or (name in _PRAGMAS_TOLD and second is None):
                     return sqlite3.SQLITE_OK
                 return sqlite3.SQLITE_OK if name in _PRAGMAS_WRITE and not read_only else sqlite3.SQLITE_DENY
             case sqlite3.SQLITE_CREATE_VTABLE if (second or "").lower() not in _MODULES:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dblens.engines.asking import Lexis
 from dblens.engines.base import Engine, Facts, Target, Url
 from dblens.engines.sqlite import alter, ddl, types
+from dblens.engines.sqlite.ask import asks
 from dblens.engines.sqlite.session import connect as _connect
 
 
@@ -39,4 +41,6 @@ engine = Engine(
     ddl=ddl,
     connect=_open,
     alter=alter,
+    ask=asks,
+    lexis=Lexis(dialect="sqlite", placeholder="question", identifier_quotes='"`', brackets=True, bodies="trigger"),
 )

@@ -38,6 +38,7 @@ from dblens.engines.base import (
 )
 from dblens.engines.sqlite import canonical, checks, export, keys, load, merge, profile, staging, swap
 from dblens.engines.sqlite import inspect as catalog
+from dblens.engines.sqlite.ask import SqliteAsks
 from dblens.engines.sqlite.ddl import quote, where_is
 from dblens.engines.sqlite.driver import Db, mapped
 from dblens.engines.sqlite.files import Files, State
@@ -94,6 +95,7 @@ class Session:
         self._proven: dict[Place, tuple[int, dict[str, Proof]]] = {}
         # A file that is still to be made comes into being with the first write, so that a run that fails leaves none behind.
         self._missing = False
+        self.asks: SqliteAsks | None = None
         if self._files is not None and not os.path.exists(self._files.target):
             if not create and not self._files.list():
                 raise NotFound(f"no such file: {path}", hint="check the path; --create-target makes a new database")
@@ -153,9 +155,7 @@ class Session:
     def execute(
         self, statement: str, params: Sequence[object] = (), *, limit: int | None = None, timeout: float | None = None
     ) -> Result:
-        if self._missing and self._run is None and self._path is not None:
-            self._db.close()
-            self._db, self._missing = Db(self._path, mode="rwc"), False
+        self.live()
         timer = threading.Timer(timeout, self.cancel) if timeout is not None else None
         if timer is not None:
             timer.start()
@@ -190,7 +190,24 @@ class Session:
         with contextlib.suppress(sqlite3.Error):
             self._db.raw.interrupt()
 
+    def live(self, *, create: bool = True) -> Db:
+        """Return the handle. `create`: on the file, which comes into being where it is missing."""
+        if create and self._missing and self._run is None and self._path is not None:
+            self._db.close()
+            self._db, self._missing = Db(self._path, mode="rwc"), False
+        return self._db
+
+    def file(self) -> str | None:
+        """Return the path of the file that the handle is on, None without one."""
+        return None if self._missing or self._run is not None else self._path
+
+    def reads_only(self) -> bool:
+        """Return whether the handle itself was opened read-only."""
+        return self._read_only
+
     def close(self) -> None:
+        if self.asks is not None:
+            self.asks.close()
         if self._watch is not None:
             self._watch.close()
             self._watch = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dblens.engines.base import Engine, Facts
 from dblens.engines.mysql import alter, ddl, types
+from dblens.engines.mysql.ask import LEXIS, ask
 from dblens.engines.mysql.driver import OPTIONS
 from dblens.engines.mysql.session import connect
 
@@ -32,4 +33,6 @@ engine = Engine(
     ddl=ddl,
     connect=connect,
     alter=alter,
+    ask=ask,
+    lexis=LEXIS,
 )

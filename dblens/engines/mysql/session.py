@@ -7,6 +7,7 @@ DDL of a run, `loader` runs LOAD DATA LOCAL. A fourth, short-lived one kills a q
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -14,6 +15,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pymysql
+from pymysql.constants import CLIENT
 
 from dblens.engines.base import (
     ALL,
@@ -49,6 +52,7 @@ from dblens.values.digest import Accumulator, Fingerprint
 
 if TYPE_CHECKING:
     from dblens.engines.base import Target
+    from dblens.engines.mysql.ask import MySQLAsks
 
 _SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
 
@@ -79,6 +83,7 @@ class MySQLSession:
         self._locked = False
         self._snapshot: Snapshot | None = None
         self._cancelled = threading.Event()
+        self.asking: MySQLAsks | None = None
         self._main = open_link(url, password, url.database)
         self._main.killer = self._kill
         version, current = self._main.one("select version(), database()")
@@ -140,6 +145,11 @@ class MySQLSession:
             self._side = Link(self._url, self._password, self._database)
         return self._side
 
+    def another_link(self, *, database: bool = True, found_rows: bool = False) -> Link:
+        """Open one more pymysql connection; `found_rows`: what a statement affects are the rows that it found."""
+        factory = functools.partial(pymysql.connect, client_flag=CLIENT.FOUND_ROWS) if found_rows else pymysql.connect
+        return Link(self._url, self._password, self._database if database else None, factory)
+
     def _load_link(self) -> Loader:
         if self._loader is None:
             self._loader = Loader(self._url, self._password, self._database)
@@ -183,6 +193,8 @@ class MySQLSession:
                 link.close()
         self._loader = self._side = None
         self._locked = False
+        if self.asking is not None:
+            self.asking.close()
 
     # ------------------------------------------------------------------------------------------------------------ reading
 

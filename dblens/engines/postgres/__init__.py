@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dblens.engines.base import Engine, Facts, Url
 from dblens.engines.postgres import alter, ddl, types
+from dblens.engines.postgres.ask import LEXIS, ask
 from dblens.engines.postgres.session import PostgresSession
 from dblens.engines.postgres.session import connect as _connect
 
@@ -60,4 +61,6 @@ engine = Engine(
     ddl=ddl,
     connect=connect,
     alter=alter,
+    ask=ask,
+    lexis=LEXIS,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 
@@ -54,6 +54,9 @@ from dblens.schema.model import ForeignKey, Schema, Table, TableRef
 from dblens.values.digest import Accumulator, Fingerprint
 from dblens.values.forms import Form
 
+if TYPE_CHECKING:
+    from dblens.engines.postgres.ask import PostgresAsks
+
 
 class PostgresSession:
     """One connection and its state. Not thread-safe, except `cancel`."""
@@ -64,6 +67,7 @@ class PostgresSession:
         self._snapshot: Snapshot | None = None
         self._locked = False
         self._run = ""
+        self.asking: PostgresAsks | None = None
 
     def __repr__(self) -> str:
         return f"PostgresSession({self.fingerprint_id!r})"
@@ -136,7 +140,18 @@ class PostgresSession:
     def cancel(self) -> None:
         self._link.cancel()
 
+    @property
+    def reads_only(self) -> bool:
+        """Whether the session was opened read-only."""
+        return self._link.read_only
+
+    def another_link(self) -> Link:
+        """Open one more connection like this one's."""
+        return self._link.again()
+
     def close(self) -> None:
+        if self.asking is not None:
+            self.asking.close()
         if self._locked:
             # A closed connection frees the lock too, but only once the server has noticed.
             self._locked = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dblens.engines.asking import Asks, Lexis
 from dblens.engines.base import Engine, Facts, Target, Url
 from dblens.engines.mongodb import alter, ddl, types
 from dblens.errors import InvalidInput
@@ -90,6 +91,27 @@ def connect(
             raise
 
 
+def ask(session: Target) -> Asks:
+    """Return a session as people ask it, in mongosh-style text."""
+    from dblens.engines.mongodb.ask import ask as asks
+
+    return asks(session)
+
+
+def splits(text: str) -> list[tuple[int, int]]:
+    """Return where the statements of mongosh-style text begin and end. Raises InvalidInput."""
+    from dblens.engines.mongodb.shell import split
+
+    return split(text)
+
+
+def reads(text: str) -> bool:
+    """Tell whether mongosh-style text surely only reads."""
+    from dblens.engines.mongodb.ask import reads as only
+
+    return only(text)
+
+
 engine = Engine(
     name="mongodb",
     title="MongoDB",
@@ -111,4 +133,8 @@ engine = Engine(
     ddl=ddl,
     connect=connect,
     alter=alter,
+    ask=ask,
+    lexis=Lexis(dialect="", placeholder="question", identifier_quotes="", string_quotes="'\"`", backslash_escapes=True),
+    splits=splits,
+    reads=reads,
 )

@@ -50,7 +50,8 @@ def arguments(about: Operation, route: wire.Route, path: Mapping[str, str], quer
         found |= fields(
             {p.name: (wire.travelling(p.type), p.required) for p in rest}, {} if body is None else body, "", wrong
         )
-    if "limit" in found and "limit" in known and not _page(found["limit"]):
+    flows = "sink" in route.places.values()  # its limit is of rows, not of a page
+    if "limit" in found and "limit" in known and not flows and not _page(found["limit"]):
         wrong.append(Rejected(field="limit", message=f"a whole number from 1 to {LONGEST_PAGE}"))
     if wrong:
         raise refused(wrong)

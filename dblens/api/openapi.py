@@ -16,20 +16,24 @@ from typing import Any, Final
 import msgspec
 
 from dblens import errors
+from dblens.accounts.jwt import Jwks
 from dblens.api import again, auth, identity, problems
 from dblens.api.arguments import LONGEST_PAGE
 from dblens.api.health import Live, Ready, Version
 from dblens.api.problems import Problem
+from dblens.query import stream
 from dblens.redaction import Secret
 from dblens.store.runs import Run
 from dblens.version import __version__
 from dblens.workspace import registry, wire
 from dblens.workspace.registry import Operation, Parameter, Table
+from dblens.workspace.wire import allows_none
 
 FILE: Final = Path(__file__).with_name("openapi.json")
 LIVE: Final = f"{wire.PREFIX}/health/live"
 READY: Final = f"{wire.PREFIX}/health/ready"
 VERSION: Final = f"{wire.PREFIX}/version"
+JWKS: Final = "/.well-known/jwks.json"
 EVENTS: Final = f"{wire.PREFIX}/runs/{{run}}/events"
 _REFS: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
@@ -187,7 +191,7 @@ def _object(parameters: Sequence[Parameter], schemas: _Schemas) -> dict[str, Any
     properties = {}
     for p in parameters:
         schema = schemas.of(wire.travelling(p.type))
-        if p.name == "limit":
+        if p.name == "limit" and not allows_none(p.type):
             schema = {"type": "integer", "minimum": 1, "maximum": LONGEST_PAGE}
         properties[p.name] = schema
     made: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -199,7 +203,7 @@ def _responses(about: Operation, route: wire.Route, schemas: _Schemas) -> dict[s
     found: dict[str, Any] = {}
     if any(place == "sink" for place in route.places.values()):
         binary: dict[str, Any] = {"schema": {}}
-        kinds = ("text/csv", "application/x-ndjson", "application/octet-stream", wire.FRAMES)
+        kinds = ("text/csv", "application/x-ndjson", "application/octet-stream", stream.MEDIA_TYPE, wire.FRAMES)
         found["200"] = {
             "description": f"What is written, as it comes; with `Accept: {wire.FRAMES}` in frames that say their end.",
             "content": dict.fromkeys(kinds, binary),
@@ -274,10 +278,11 @@ def _others(schemas: _Schemas) -> Iterable[tuple[str, str, dict[str, Any]]]:
         (LIVE, "health.live", Live, "Say that the process answers."),
         (READY, "health.ready", Ready, "Say whether store, audit and sweep are there."),
         (VERSION, "version", Version, "Say what answers here."),
+        (JWKS, "auth.jwks", Jwks, "Return the public keys of the access tokens (RFC 7517)."),
     ):
         done = {"200": {"description": "Yes.", "content": {_JSON: {"schema": schemas.of(kind)}}}}
         statuses = (429, 500, 503)
-        entry = {"operationId": name, "tags": ["health"], "summary": doc, "security": []}
+        entry = {"operationId": name, "tags": ["auth" if path == JWKS else "health"], "summary": doc, "security": []}
         yield path, "get", entry | {"responses": done | _problems(statuses)}
     run = {
         "name": "run",
@@ -326,7 +331,7 @@ class _Schemas:
     def __init__(self, travelling: Sequence[tuple[Operation, wire.Route]]) -> None:
         taken: list[Any] = [way.takes for way in auth.WAYS if way.takes is not None]
         given: list[Any] = [way.gives for way in auth.WAYS if way.gives is not None]
-        given += [Problem, Run, Live, Ready, Version]
+        given += [Problem, Run, Live, Ready, Version, Jwks]
         for about, route in travelling:
             for p in about.parameters:
                 if route.places[p.name] == "sink":

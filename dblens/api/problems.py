@@ -10,6 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from dblens.errors import (
+    ConfirmationNeeded,
     Conflict,
     DBLensError,
     NotAuthenticated,
@@ -68,6 +69,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     feature: str | None = None
     why: str | None = None
     verdict: Any = None
+    confirm: str | None = None
+    """What the same request says once somebody looked at the warnings."""
+    warnings: tuple[str, ...] = ()
 
 
 class Refusal(Exception):  # noqa: N818 - no error of the library: a request that HTTP itself refuses
@@ -98,6 +102,8 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
             more["retry_after"] = error.retry_after
         if isinstance(error, Unsupported):
             more |= {"feature": error.feature, "why": error.why}
+        if isinstance(error, ConfirmationNeeded):
+            more |= {"confirm": error.confirm, "warnings": tuple(_clean(text) for text in error.warnings[:_MOST])}
         if isinstance(error, VerificationFailed):
             more["verdict"] = _built(error.verdict)
         more |= {"fields": tuple(getattr(error, "fields", ()))[:_MOST]}

@@ -19,6 +19,7 @@ from dblens.api.problems import Refusal, Rejected
 from dblens.api.streams import Flowing
 from dblens.api.work import Work
 from dblens.errors import DBLensError, NotAuthenticated
+from dblens.query import stream
 from dblens.redaction import Secret
 from dblens.store.runs import Run
 from dblens.workspace import wire
@@ -30,6 +31,7 @@ BODY: Final = 4 * 1024 * 1024
 SLOW: Final = 30.0
 """Seconds in which a body has to come."""
 JSON: Final = "application/json"
+_MEDIA: Final = {"query.run": stream.MEDIA_TYPE, "query.write": stream.MEDIA_TYPE}
 
 
 class Answer(Protocol):
@@ -158,7 +160,8 @@ class Call:
             self.service.threads,
             lambda write: method(**given, **{sink: write}),
             framed=wire.FRAMES in accepted,
-            media_type={"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}.get(
+            media_type=_MEDIA.get(self.about.name)
+            or {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}.get(
                 str(given.get("format")), "application/octet-stream"
             ),
             request_id=request.state.request_id,

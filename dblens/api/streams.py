@@ -8,6 +8,7 @@ next write raises Cancelled. An error before anything was sent is an ordinary pr
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from dblens.api import problems
 from dblens.api.work import Work, take
-from dblens.errors import Cancelled
+from dblens.errors import Cancelled, DBLensError
 from dblens.workspace import wire
 
 BLOCK: Final = 64 * 1024
@@ -28,12 +29,36 @@ PATIENCE: Final = 60.0
 
 
 class Sink:
-    """Takes bytes in the operation's thread and hands them over in blocks; waits while there is no room."""
+    """Takes bytes in the operation's thread and hands them over in blocks; waits while there is no room.
+
+    An operation that waits for a database before it writes learns by `leaving` that nobody waits for it any more.
+    """
 
     def __init__(self, send: anyio.abc.ObjectSendStream[bytes]) -> None:
         self._send, self._buffer = send, bytearray()
+        self.handed = False
+        self._guard, self._left = threading.Lock(), False
+        self._hooks: list[Callable[[], object]] = []
 
-    def write(self, data: bytes) -> int:
+    def leaving(self, hook: Callable[[], object]) -> None:
+        """Have a function called, in another thread, when the reader leaves; at once when they left already."""
+        with self._guard:
+            self._hooks.append(hook)
+            left = self._left
+        if left:
+            hook()
+
+    def leave(self) -> None:
+        """Say that the reader left."""
+        with self._guard:
+            self._left, hooks = True, list(self._hooks)
+        for hook in hooks:
+            try:
+                hook()
+            except Exception:  # noqa: BLE001 - one hook must not keep the others from being called
+                problems.log.exception("what should stop with its reader did not")
+
+    def __call__(self, data: bytes) -> int:
         """Take bytes. Raises Cancelled when nobody reads any more."""
         self._buffer += data
         if len(self._buffer) >= BLOCK:
@@ -43,7 +68,7 @@ class Sink:
     def flush(self) -> None:
         """Hand over what there is."""
         if self._buffer:
-            data, self._buffer = bytes(self._buffer), bytearray()
+            data, self._buffer, self.handed = bytes(self._buffer), bytearray(), True
             anyio.from_thread.run(self._hand, data)
 
     async def _hand(self, data: bytes) -> None:
@@ -102,7 +127,12 @@ class Flowing:
             while (await receive())["type"] != "http.disconnect":
                 pass
             got.close()  # the next write in the thread raises
+            await left()
             around.cancel()
+
+        async def left() -> None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(sink.leave, limiter=anyio.CapacityLimiter(1))
 
         async with anyio.create_task_group() as group:
             # The work is shielded: it is told to stop by its sink and ends by itself, so that its cursor is closed by its own thread.
@@ -120,6 +150,7 @@ class Flowing:
                     finished = True
                 except TimeoutError:
                     got.close()
+                    await left()
                 inner.cancel_scope.cancel()
         if finished:
             await self._end(scope, receive, send, outcome, started, sent)
@@ -127,7 +158,14 @@ class Flowing:
             raise outcome.error
 
     def _worked(self, sink: Sink) -> Any:
-        result = self.work(sink.write)
+        try:
+            result = self.work(sink)
+        except DBLensError:
+            if (
+                sink.handed
+            ):  # what was written before belongs to what was sent; otherwise the error is all of the answer
+                sink.flush()
+            raise
         sink.flush()
         return result
 

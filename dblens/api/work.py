@@ -14,8 +14,9 @@ from dblens.errors import RateLimited
 T = TypeVar("T")
 THREADS: Final = 32
 HEAVY: Final = 6
-"""How many operations that say `cost="heavy"`, and how many streams, work at a time: they must not take every thread."""
-STREAMS: Final = 8
+"""How many operations that say `cost="heavy"` work at a time: they must not take every thread."""
+STREAMS: Final = 32
+"""How many answers flow at a time, queries most of them; each has a thread of its own, so that nothing else waits for it."""
 ENTRANCE: Final = 4
 """How many logins work at a time: each hashes a password for a tenth of a second, and strangers decide how many there are."""
 SHORT: Final = 8

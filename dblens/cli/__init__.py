@@ -19,6 +19,7 @@ _EXTRAS = {
     **dict.fromkeys(("argon2", "fastapi", "jwt", "limits", "starlette", "uvicorn"), "server"),
     "httpx": "client",
     "keyring": "keyring",
+    **dict.fromkeys(("pyarrow", "sqlglot", "xlsxwriter"), "query"),
     **dict.fromkeys(("ipykernel", "nbclient", "nbformat", "papermill"), "notebook"),
 }
 """Packages that come with an extra only."""
@@ -55,14 +56,19 @@ def _assemble() -> None:
     from dblens.cli import (
         account,
         audit,
+        compare,
         connection,
         demo,
+        export,
+        history,
         login,
         migrate,
         notification,
         org,
+        query,
         role,
         runs,
+        saved,
         schema,
         search,
         serve,
@@ -75,6 +81,11 @@ def _assemble() -> None:
     )
 
     app.add_typer(connection.app, name="connection")
+    app.command(epilog=query.EXAMPLES)(query.query)
+    app.command(epilog=export.EXAMPLES)(export.export)
+    app.command(epilog=compare.EXAMPLES)(compare.compare)
+    app.command(epilog=history.EXAMPLES)(history.history)
+    app.add_typer(saved.app, name="saved")
     app.add_typer(schema.app, name="schema")
     app.add_typer(migrate.app, name="migrate")
     app.add_typer(runs.app, name="run")

@@ -235,13 +235,14 @@ def _which(
         connection_id=connection,
         action=action,
         outcome=outcome,
-        since=_instant("--since", since),
-        until=_instant("--until", until),
+        since=instant("--since", since),
+        until=instant("--until", until),
         run_id=run,
     )
 
 
-def _instant(option: str, text: str | None) -> dt.datetime | None:
+def instant(option: str, text: str | None) -> dt.datetime | None:
+    """Return a day or an instant that an option names, in UTC without a zone. Raises InvalidInput."""
     if text is None:
         return None
     try:

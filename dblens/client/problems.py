@@ -12,7 +12,7 @@ from dblens.errors import ConnectionFailed, DBLensError, revived
 from dblens.redaction import scrub
 
 _LONGEST: Final = 8 * 1024 * 1024
-_MORE: Final = ("retry_after", "feature", "why", "verdict")
+_MORE: Final = ("retry_after", "feature", "why", "verdict", "confirm", "warnings")
 """What errors know beside message and hint."""
 _BY_STATUS: Final[Mapping[int, type[DBLensError]]] = {
     401: errors.NotAuthenticated,
@@ -32,6 +32,7 @@ def problem(given: Mapping[str, Any]) -> DBLensError:
     error = revived(code, message, scrub(str(hint)) if hint else None)
     for name in _MORE:
         known, told = getattr(error, name, _MORE), given.get(name)
+        told = tuple(map(str, told)) if isinstance(known, tuple) and isinstance(told, list) else told
         if known is not _MORE and told is not None and (known is None or isinstance(told, type(known))):
             setattr(error, name, told)
     return error

@@ -15,7 +15,7 @@ from dblens.client.service import Answer, Service
 from dblens.client.sinks import poured
 from dblens.errors import ConnectionFailed
 from dblens.events import Report
-from dblens.workspace import Workspace
+from dblens.workspace import Asking, Workspace
 from dblens.workspace.registry import Operation
 from dblens.workspace.wire import PREFIX
 
@@ -78,7 +78,7 @@ def _run(answer: Answer, url: str) -> Run:
     raise ConnectionFailed(f"{url} answers what is no run: {told}")
 
 
-class RemoteWorkspace:
+class RemoteWorkspace(Asking):
     """The doors of a service, for whoever the token is. Safe for several threads; close it, or leave it to the process's end."""
 
     def __init__(self, wire: Wire) -> None:

@@ -399,3 +399,46 @@ templates = sa.Table(
     _time("updated_at"),
     sa.UniqueConstraint("org_id", "name"),
 )
+
+# ---------------------------------------------------------------------------------------------------------------------- queries
+
+queries_history = sa.Table(
+    "queries_history",
+    metadata,
+    _id(),
+    _ref("org_id", "organizations.id", index=True),
+    _ref("user_id", "users.id", nullable=True, ondelete="SET NULL", index=True),
+    _text("user"),
+    _text("connection_id", 32, nullable=True, index=True),  # of one that may be gone by now; None for an address
+    _text("connection"),
+    _text("operation", 40),  # run | write | explain
+    _text("kind", 20),  # the gravest thing that its statements seemed to do
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("statements", sa.Integer, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=True),
+    sa.Column("affected", sa.BigInteger, nullable=True),
+    sa.Column("microseconds", sa.BigInteger, nullable=False),
+    _text("outcome", 100),  # ok, or the code of the error
+    sa.Column("error", sa.Text, nullable=True),
+    _text("client"),
+    _text("notebook"),
+    _text("cell", 100),
+    _time("started_at", index=True),
+)
+
+queries_saved = sa.Table(
+    "queries_saved",
+    metadata,
+    _id(),
+    _ref("org_id", "organizations.id"),
+    _text("name", 100),
+    sa.Column("text", sa.Text, nullable=False),
+    _text("language", 20),  # sql | mongodb
+    _ref("connection_id", "connections.id", nullable=True, ondelete="SET NULL"),
+    sa.Column("description", sa.Text, nullable=False),
+    _json("params"),  # their defaults, by name
+    _ref("created_by", "users.id", nullable=True, ondelete="SET NULL"),
+    _time("created_at"),
+    _time("updated_at"),
+    sa.UniqueConstraint("org_id", "name"),
+)

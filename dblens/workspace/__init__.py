@@ -5,10 +5,13 @@ Importing this loads no driver: an engine's driver is loaded when its first sess
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dblens.migrate.link import Link
+    from dblens.query.results import Results, Streaming
     from dblens.workspace.account import Account
     from dblens.workspace.audit import Audit
     from dblens.workspace.catalog import Catalog
@@ -17,17 +20,71 @@ if TYPE_CHECKING:
     from dblens.workspace.migrations import Migrations
     from dblens.workspace.notifications import Notifications
     from dblens.workspace.organizations import Organizations
+    from dblens.workspace.queries import Queries
     from dblens.workspace.roles import Roles
     from dblens.workspace.runs import Runs
     from dblens.workspace.search import Search
     from dblens.workspace.settings import Settings
+    from dblens.workspace.speech import Origin
     from dblens.workspace.teams import Teams
     from dblens.workspace.templates import Templates
     from dblens.workspace.tokens import Tokens
     from dblens.workspace.users import Users
 
 
-class Workspace:
+class Asking:
+    """The two ways to ask that everything with a door to queries has; over `ws.queries`, in this process or of a service."""
+
+    queries: Any
+
+    def query(
+        self,
+        connection: str | Link,
+        text: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        limit: int | None = 10_000,
+        read_only: bool | None = None,
+        timeout: float | None = None,
+        confirm: str | None = None,
+        transaction: str | None = None,
+        origin: Origin | None = None,
+    ) -> Results:
+        """Run a text and return what came of each statement, at most `limit` rows of each.
+
+        What only reads by its words is run read-only, enforced by the server; anything else needs the right to write, unless
+        `read_only` says that it must not. Raises ConfirmationNeeded, PermissionDenied, QueryFailed, Cancelled, TimedOut, InvalidInput.
+        """
+        from dblens.query import results
+
+        return results.ask(
+            self.queries, connection, text, params=params, limit=limit, read_only=read_only, timeout=timeout,
+            confirm=confirm, transaction=transaction, origin=origin,
+        )  # fmt: skip
+
+    def stream(
+        self,
+        connection: str | Link,
+        text: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        limit: int | None = None,
+        read_only: bool | None = None,
+        timeout: float | None = None,
+        confirm: str | None = None,
+        transaction: str | None = None,
+        origin: Origin | None = None,
+    ) -> Streaming:
+        """Return a context manager over a query's rows as Arrow batches, in bounded memory; leaving it early stops the query."""
+        from dblens.query import results
+
+        return results.streaming(
+            self.queries, connection, text, params=params, limit=limit, read_only=read_only, timeout=timeout,
+            confirm=confirm, transaction=transaction, origin=origin,
+        )  # fmt: skip
+
+
+class Workspace(Asking):
     """The doors, for one principal, each built when it is first used."""
 
     def __init__(self, context: Context) -> None:
@@ -85,6 +142,13 @@ class Workspace:
         from dblens.workspace.organizations import Organizations
 
         return Organizations(self._context)
+
+    @cached_property
+    def queries(self) -> Queries:
+        """Return the door to queries: ask, write, explain, stop, find again."""
+        from dblens.workspace.queries import Queries
+
+        return Queries(self._context)
 
     @cached_property
     def roles(self) -> Roles:

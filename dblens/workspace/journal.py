@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import datetime as dt
+import hmac
 import threading
 import time
 from collections import deque
@@ -119,6 +120,10 @@ class Journal:
         self.flush()
         with self._writing, self._store.write() as tx:
             return audit.retain(tx, self._key, before=before, note=note)
+
+    def key_for(self, purpose: str) -> bytes:
+        """Return a key made of the audit's, for one purpose: every process of the store makes the same."""
+        return hmac.digest(self._key, b"dblens " + purpose.encode(), "sha256")
 
     @property
     def waiting(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 import msgspec
 
+from dblens import engines
 from dblens.engines import address
 from dblens.engines.access import connect as access
 from dblens.engines.access import guard
@@ -228,6 +229,16 @@ class Lines:
                 there[1].renew()
                 self._pools[key] = (found.version, there[1])
             return there[1]
+
+    def reading(self, org_id: str | None, connection_id: str) -> Pool:
+        """Return the pool for what only reads: of the read-only login where there is one, of a file opened for reading."""
+        if org_id is None:
+            raise NotFound(f"no connection {connection_id!r}")
+        with self._store.read() as tx:
+            found = connections.get_connection(tx, org_id, connection_id)
+        a_file = engines.get(found.engine).default_port is None
+        login: Login = "read_only" if a_file or found.fields.get("read_only_user") else "main"
+        return self.pool(org_id, connection_id, login=login)
 
     def status(self, connection_id: str) -> dict[str, Status]:
         """Return what the pools of a connection hold now, by login; nothing when it was not used yet."""

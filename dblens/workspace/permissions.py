@@ -48,7 +48,7 @@ REGISTERED: Final = frozenset(
         "monitor": "read advise kill",
         "notification": "list read",
         "organization": "read list create use accept leave update delete members invite admit remove assign connections",
-        "query": "run write cancel history export",
+        "query": "run write cancel history export save saved",
         "role": "list create update delete",
         "run": "list read log cancel",
         "schedule": "list read create update delete run",
@@ -125,7 +125,7 @@ SYSTEM_ROLES: Final = {
             rank=40,
             permissions=_words(
                 "connection.list connection.read connection.test catalog.read catalog.compare query.run query.cancel "
-                "query.history query.export verify.run snapshot.list snapshot.read snapshot.diff monitor.read template.list "
+                "query.history query.export query.save query.saved verify.run snapshot.list snapshot.read snapshot.diff monitor.read template.list "
                 "template.read run.list run.read run.log run.cancel organization.read organization.members team.list "
                 "token.list token.create token.revoke"
             ),

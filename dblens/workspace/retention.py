@@ -1,4 +1,4 @@
-"""Delete what is older than the settings say: audit, runs, notifications, forgotten keys of requests. Called by a timer of the service."""
+"""Delete what is older than the settings say: audit, runs, notifications, histories of queries, forgotten keys of requests. Called by a timer of the service."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dblens.store import idempotency, notifications, organizations, runs, settings
+from dblens.store import idempotency, notifications, organizations, queries, runs, settings
 from dblens.store.audit import Entry
-from dblens.workspace.setting_kinds import History, Retention, read
+from dblens.workspace.setting_kinds import History, Queries, Retention, read
 
 if TYPE_CHECKING:
     from dblens.workspace.house import House
@@ -25,6 +25,7 @@ class Retained(msgspec.Struct, frozen=True, kw_only=True):
     runs: int = 0
     notifications: int = 0
     keys: int = 0
+    queries: int = 0
     audit_through: int | None = None
 
 
@@ -53,7 +54,7 @@ def retain_due(house: House, *, every: dt.timedelta = EVERY) -> Retained | None:
 
 def _rows(house: House, kept: Retention, now: dt.datetime) -> Retained:
     """Delete by the instance's rule, then by each organization's where it is shorter; each in a transaction of its own."""
-    ended = told = 0
+    ended = told = history = 0
     with house.store.write() as tx:
         keys = idempotency.prune(tx, before=now - _IDEMPOTENCY)
         told += notifications.prune(tx, before=now - dt.timedelta(days=kept.notification_days))
@@ -68,9 +69,13 @@ def _rows(house: House, kept: Retention, now: dt.datetime) -> Retained:
                 own = read(tx, each.id, History) or History()
                 if own.run_days is not None:
                     ended += runs.prune_own(tx, each.id, before=now - dt.timedelta(days=own.run_days))
+                asked = read(tx, each.id, Queries) or Queries()
+                if asked.history_days is not None:
+                    before = now - dt.timedelta(days=asked.history_days)
+                    history += queries.prune_own(tx, each.id, before=before)
                 if own.notification_days is not None:
                     before = now - dt.timedelta(days=own.notification_days)
                     told += notifications.prune_own(tx, each.id, before=before)
         after = page.after
         if after is None:
-            return Retained(runs=ended, notifications=told, keys=keys)
+            return Retained(runs=ended, notifications=told, keys=keys, queries=history)

@@ -25,6 +25,7 @@ from dblens.workspace.principal import Principal
 
 Scope: TypeAlias = Literal["instance", "organization"]
 Ends: TypeAlias = Literal["all", "failed", "none"]
+Safety: TypeAlias = Literal["off", "unsafe", "ddl", "writes", "read_only"]
 
 _Line = Annotated[str, Meta(max_length=80)]
 _Days = Annotated[int, Meta(ge=1, le=36_500)]
@@ -66,6 +67,23 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     run_days: _Days | None = None
     notification_days: _Days | None = None
+
+
+class Queries(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What queries that write need, by the connection's environment, and what is kept of queries.
+
+    off: nothing. unsafe: a confirmation of UPDATE and DELETE without WHERE, TRUNCATE, DROP and what cannot be read. ddl: also of
+    every change of structure. writes: of every write. read_only: no write at all.
+    """
+
+    dev: Safety = "off"
+    staging: Safety = "unsafe"
+    production: Safety = "writes"
+    history_text: Literal["full", "redacted", "none"] = "full"
+    """Whether the history keeps texts as they are, without their literals, or not at all."""
+    history_days: _Days | None = 365
+    idle_seconds: Annotated[int, Meta(ge=5, le=86_400)] = 300
+    """After how long an explicit transaction that does nothing is rolled back."""
 
 
 class Preferences(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,6 +219,13 @@ KINDS: Final[dict[str, Kind]] = {
             record=Preferences,
             about="of which ends of runs members are told unless they chose themselves",
             default=Preferences(),
+        ),
+        Kind(
+            name="queries",
+            scope="organization",
+            record=Queries,
+            about="which writes have to be confirmed in which environment, and what is kept of queries",
+            default=Queries(),
         ),
         Kind(
             name="webhooks",

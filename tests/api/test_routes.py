@@ -76,6 +76,7 @@ def test_every_noun_of_an_organization_has_something_foreign(foreign: dict[str, 
     instance = {"account", "audit", "catalog", "notification", "search", "settings"}
     without = {
         "migration",
+        "query",
         "template",
     }  # their ids are no more than random ones to others; see tests/store/test_isolation.py
     assert {about.noun for about, _ in ROUTES} <= set(foreign) | instance | without

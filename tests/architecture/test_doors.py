@@ -23,6 +23,7 @@ NOT_YET: set[str] = set()
 
 NO_DOORS = {
     "access",
+    "asked",
     "bounds",
     "context",
     "deliver",
@@ -48,7 +49,9 @@ NO_DOORS = {
     "retention",
     "setting_kinds",
     "sides",
+    "speech",
     "tale",
+    "talks",
     "ways",
     "webhook",
     "wire",

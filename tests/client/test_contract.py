@@ -402,6 +402,86 @@ def audit(world: World, story: Story) -> None:
     story.tell("retain too little", lambda: ws.audit.retain(1))
 
 
+# --------------------------------------------------------------------------------------------------------------------- queries
+
+
+@scenario
+def queries(world: World, story: Story) -> None:
+    """Rows are compared with what came into the sink; the same errors, also after rows came."""
+    from dblens.query.stream import readings
+    from dblens.store.queries import Which
+    from dblens.workspace.speech import Origin
+
+    pytest.importorskip("sqlglot")
+    ws = world.workspace
+    file = f"{world.databases}/asked.sqlite"
+    with sqlite3.connect(file) as database:
+        database.execute("create table t (id integer primary key, x text)")
+        database.executemany("insert into t (x) values (?)", [(f"é {n}",) for n in range(20_000)])
+    database.close()
+    ws.connections.create(NewConnection(name="asked", fields=spec(file), environment="production"))
+
+    def rows(data: bytearray) -> list[Any]:
+        return [[row for batch in each.batches() for row in batch.to_pylist()] for each in readings(bytes(data))]
+
+    def poured(what: str, call: Callable[[Any], Any]) -> Any:
+        data = bytearray()
+        found = story.tell(what, lambda: call(data.extend))
+        story.tell(f"{what}: rows", lambda: outcome(lambda: rows(data)[:1] and [len(each) for each in rows(data)]))
+        return found
+
+    one = "select * from t where id < :n; select count(*) as n from t"
+    poured("run", lambda write: ws.queries.run("asked", one, write, params={"n": 4}))
+    poured("run much", lambda write: ws.queries.run("asked", "select * from t", write, limit=15_000))
+    poured("run nothing", lambda write: ws.queries.run("asked", "  ", write))
+    poured("run what writes", lambda write: ws.queries.run("asked", "delete from t", write))
+    poured("run what is wrong", lambda write: ws.queries.run("asked", "select 1; select nothing", write))
+    poured("run on nothing", lambda write: ws.queries.run("nothing", "select 1", write))
+    change = "update t set x = 'new' where id = 1"
+    needed = poured("write", lambda write: ws.queries.write("asked", change, write))
+    assert needed.confirm
+    assert needed.warnings
+    poured("write confirmed", lambda write: ws.queries.write("asked", change, write, confirm=needed.confirm))
+    poured(
+        "write wrongly confirmed", lambda write: ws.queries.write("asked", f"{change} ", write, confirm=needed.confirm)
+    )
+    origin = Origin(client="tests", notebook="n.ipynb", cell="1")
+    story.tell("explain", lambda: ws.queries.explain("asked", "select * from t where id = 1", origin=origin))
+    story.tell("check", lambda: ws.queries.check("asked", "select 1;\n delete from t"))
+    story.tell("cancel nothing", lambda: ws.queries.cancel("0" * 32))
+    begun = ws.queries.begin("asked", idle_seconds=60)
+    assert ws.queries.transactions()[0].id == begun.id
+    told = outcome(lambda: ws.queries.write("asked", "delete from t", id, transaction=begun.id))
+    ws.queries.write("asked", "delete from t", id, transaction=begun.id, confirm=told.confirm)
+    story.tell("within", lambda: ws.query("asked", "select count(*) from t", transaction=begun.id).rows())
+    story.tell("roll back", lambda: ws.queries.rollback(begun.id).statements)
+    story.tell("commit what was rolled back", lambda: ws.queries.commit(begun.id))
+    story.tell("commit nothing", lambda: ws.queries.commit("0" * 32))
+    story.tell("begin in the dark", lambda: ws.queries.begin("asked", isolation="dark"))
+    made = ws.query("asked", one, params={"n": 3})
+    story.tell("in hand", lambda: [made[0].rows(), made.rows(), made.columns, repr(made.truncated)])
+    with ws.stream("asked", "select * from t") as streaming:
+        story.tell("streamed", lambda: sum(batch.num_rows for batch in streaming))
+    files = [bytearray(), bytearray()]
+    story.tell(
+        "export", lambda: ws.queries.export("asked", one.partition(";")[0], files[0].extend, params={"n": 3}).rows
+    )
+    story.tell("export: file", lambda: bytes(files[0]))
+    story.tell("export a table", lambda: ws.queries.export("asked", "t", files[1].extend, "jsonl", table=True).sha256)
+    story.tell("export nothing", lambda: ws.queries.export("asked", "nothing", id, table=True))
+    story.tell("compare", lambda: ws.queries.compare("asked", "asked", "select 1 as a", by=["a"]).equal)
+    story.tell("history", lambda: [each.text for each in ws.queries.history(Which(failed=True)).items])
+    story.tell("everyone's", lambda: len(ws.queries.everyone(Which(search="count", connection="asked")).items))
+    story.tell("forget", lambda: ws.queries.forget(Which(outcome="engine.query")))
+    story.tell("save", lambda: ws.queries.save("recent", "select :n", connection="asked", params={"n": 3}))
+    story.tell("save again", lambda: ws.queries.save("recent", "select 1"))
+    story.tell("replace", lambda: ws.queries.save("recent", "select 2", description="two", replace=True))
+    story.tell("saved", lambda: ws.queries.saved(search="TWO"))
+    story.tell("show", lambda: ws.queries.show("recent"))
+    story.tell("show nothing", lambda: ws.queries.show("a/b"))
+    story.tell("unsave", lambda: ws.queries.unsave("recent"))
+
+
 # -------------------------------------------------------------------------------------------------------------------------- test
 
 

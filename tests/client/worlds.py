@@ -186,6 +186,9 @@ _MEASURED = {
     "stages",
     "target_free",
     "token",
+    "first_row_seconds",
+    "confirm",
+    "query",
 }
 
 

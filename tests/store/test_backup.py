@@ -65,7 +65,7 @@ def test_every_row_of_every_table_comes_back(of: str, to: str, make: Make, tmp_p
     assert all(made.tables.values())
     done = b.restore(tmp_path / "x.store", target)
     assert content(target) == content(source)
-    assert (done.before, done.revision, done.tables) == ("0001", up.head(), made.tables)
+    assert (done.before, done.revision, done.tables) == (up.head(), up.head(), made.tables)
     assert all(finding.ok for finding in up.check(target)), up.check(target)
     again = b.backup(target, tmp_path / "y.store", now=made.created_at)
     first, second = (gzip.decompress((tmp_path / f"{n}.store").read_bytes()).splitlines()[1:] for n in "xy")
@@ -324,11 +324,11 @@ def test_an_older_archive_is_restored_and_upgraded(
     b.backup(filled, tmp_path / "x.store", now=now())
     folder = tmp_path / "revisions"
     shutil.copytree(up.REVISIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "r0002_next.py").write_text(NEXT)
+    (folder / "versions" / "r0003_next.py").write_text(NEXT)
     monkeypatch.setattr(up, "REVISIONS", folder)
     target = make(kind)
     done = b.restore(tmp_path / "x.store", target)
-    assert (done.before, done.revision) == ("0001", "0002")
+    assert (done.before, done.revision) == ("0002", "0003")
     assert content(target) == content(filled)
     with target.read() as tx:
         assert tx.execute(sa.text("SELECT count(*) FROM extra")).scalar() == 3

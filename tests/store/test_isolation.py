@@ -24,6 +24,7 @@ from dblens.store import (
     notifications,
     organizations,
     plans,
+    queries,
     runs,
     settings,
     teams,
@@ -32,9 +33,21 @@ from dblens.store import tables as t
 from dblens.store.database import Store, Transaction
 from dblens.store.rows import Page
 from tests.store.filled import content
-from tests.store.world import AT, LEASE, World, after, make_world
+from tests.store.world import AT, LEASE, World, after, asked_by, make_world
 
-CHAPTERS = (organizations, teams, invitations, connections, settings, runs, plans, notifications, idempotency, locks)
+CHAPTERS = (
+    organizations,
+    teams,
+    invitations,
+    connections,
+    settings,
+    runs,
+    plans,
+    queries,
+    notifications,
+    idempotency,
+    locks,
+)
 
 # Not of one organization, and why.
 ACROSS = {
@@ -164,6 +177,19 @@ CALLS: dict[str, Call] = {
     "plans.list_templates": lambda tx, org, w: _only(plans.list_templates(tx, org), w.template),
     "plans.update_template": lambda tx, org, w: plans.update_template(tx, org, w.template, name="x", now=AT),
     "plans.delete_template": lambda tx, org, w: plans.delete_template(tx, org, w.template),
+    "queries.add_history": lambda tx, org, w: queries.add_history(tx, org, [asked_by(org, w.user, w.connection)]),
+    "queries.list_history": lambda tx, org, w: _only(queries.list_history(tx, org), w.asked),
+    "queries.get_history": lambda tx, org, w: queries.get_history(tx, org, w.asked),
+    "queries.delete_history": lambda tx, org, w: _some(queries.delete_history(tx, org, id=w.asked)),
+    "queries.prune_own": lambda tx, org, w: _some(
+        queries.get_history(tx, org, w.asked) and queries.prune_own(tx, org, before=after(1))
+    ),
+    "queries.save_query": lambda tx, org, w: queries.save_query(tx, org, name="q", text="t", created_by=None, now=AT),
+    "queries.get_saved": lambda tx, org, w: queries.get_saved(tx, org, w.saved),
+    "queries.find_saved": lambda tx, org, w: queries.find_saved(tx, org, "recent"),
+    "queries.list_saved": lambda tx, org, w: _only(queries.list_saved(tx, org), w.saved),
+    "queries.update_saved": lambda tx, org, w: queries.update_saved(tx, org, w.saved, name="x", now=AT),
+    "queries.delete_saved": lambda tx, org, w: queries.delete_saved(tx, org, w.saved),
     "notifications.add_notification": lambda tx, org, w: notifications.add_notification(
         tx, org, w.user, kind="k", text="t", now=AT
     ),
@@ -181,7 +207,7 @@ CALLS: dict[str, Call] = {
 NAMES_ONLY = {
     "organizations.get_organization", "organizations.rename_organization", "organizations.delete_organization",
     "organizations.purge_organization", "organizations.create_role", "teams.create_team", "settings.put_setting",
-    "plans.save_plan", "plans.create_template",
+    "plans.save_plan", "plans.create_template", "queries.add_history", "queries.save_query",
 }  # fmt: skip
 
 
@@ -211,7 +237,13 @@ def _two(store: Store) -> tuple[World, World]:
     with store.write() as tx:
         first, second = make_world(tx, "first"), make_world(tx, "second")
         # The other organization has none of the names that the calls look for.
-        for table, name in ((t.roles, "own"), (t.teams, "crew"), (t.connections, "shop"), (t.templates, "nightly")):
+        for table, name in (
+            (t.roles, "own"),
+            (t.teams, "crew"),
+            (t.connections, "shop"),
+            (t.templates, "nightly"),
+            (t.queries_saved, "recent"),
+        ):
             tx.execute(table.update().where(table.c.org_id == second.org, table.c.name == name).values(name="other"))
         tx.execute(t.settings.delete().where(t.settings.c.scope == second.org))
     return first, second

@@ -91,8 +91,8 @@ REVISION = '''
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -323,24 +323,21 @@ def test_data_keys_are_rotated_under_way(world: World) -> None:
 def test_the_store_is_upgraded_under_way(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     newer = tmp_path / "revisions"
     shutil.copytree(upgrade.REVISIONS, newer, ignore=shutil.ignore_patterns("__pycache__"))
-    for extra in (newer / "versions").glob("r*.py"):
-        if not extra.name.startswith("r0001"):
-            extra.unlink()
-    (newer / "versions" / "r0002_note.py").write_text(REVISION)
+    (newer / "versions" / "r0003_note.py").write_text(REVISION)
     for name in ("a", "b"):
         world.work(name, "k1")
         world.reach(name, 10)
-    assert world.run(UPGRADER, str(newer)).split() == ["0001", "0002"]
+    assert world.run(UPGRADER, str(newer)).split() == ["0002", "0003"]
     for name in ("a", "b"):
         world.reach(name, 10)
     world.stop.touch()
     for name in ("a", "b"):
         assert world.end(name)[0] == 0, (world.lines(name)[-1:], world.errors(name))
     assert world.whole(ring("k1")) > 20
-    with pytest.raises(StoreError, match="0002, which this DBLens does not know"):
+    with pytest.raises(StoreError, match="0003, which this DBLens does not know"):
         upgrade.open_store(world.url)
     monkeypatch.setattr(upgrade, "REVISIONS", newer)
-    assert upgrade.downgrade(world.store, "0001").after == "0001"
+    assert upgrade.downgrade(world.store, "0002").after == "0002"
     assert world.whole(ring("k1")) > 20
 
 
@@ -435,7 +432,7 @@ def test_the_command_rotates_and_old_backups_still_open(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["count"] >= 3
     assert (here / "kek").read_bytes().endswith(first)
     assert (here / "kek").stat().st_mode & 0o777 == 0o600
-    for arguments in (("--dek",), ("--dek", "personal"), ("--signing",), ("--kek",)):
+    for arguments in (("--dek",), ("--dek", "personal"), ("--signing",), ("--login",), ("--kek",)):
         assert dblens(here, "store", "rotate", *arguments).returncode == 0, arguments
     equal(here, org, kept)
     there.mkdir()
@@ -445,7 +442,7 @@ def test_the_command_rotates_and_old_backups_still_open(tmp_path: Path) -> None:
     assert dblens(there, "store", "restore", str(file)).returncode == 0
     equal(there, org, kept)
     listed = json.loads(dblens(here, "audit", "list", "--action", "store.rotate", "--everywhere", "--json").stdout)
-    assert [row["outcome"] for row in listed["items"] if row["phase"] == "ended"] == ["ok"] * 5
+    assert [row["outcome"] for row in listed["items"] if row["phase"] == "ended"] == ["ok"] * 6
     wrong = dblens(here, "store", "rotate", "--json")
     assert wrong.returncode == 2
     assert dblens(here, "store", "rotate", "--dek", "nobody", "--json").returncode == 4

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
-from dblens.store import connections, invitations, notifications, organizations, plans, runs, settings, teams
+from dblens.store import connections, invitations, notifications, organizations, plans, queries, runs, settings, teams
 from dblens.store import tables as t
 from dblens.store.database import Transaction
 from dblens.store.records import new_id
@@ -53,6 +54,8 @@ class World:
     worker: str
     extra: str
     """A user who is no member."""
+    asked: str = ""
+    saved: str = ""
 
 
 def make_world(tx: Transaction, name: str) -> World:
@@ -85,7 +88,20 @@ def make_world(tx: Transaction, name: str) -> World:
         tx, org, email="new@example.org", role_id=viewer, hash=hashlib.sha256(name.encode()).digest(),
         created_by=boss, expires_at=after(3600), now=AT,
     ).id  # fmt: skip
+    asked = asked_by(org, user, connection)
+    queries.add_history(tx, org, [asked])
+    saved = queries.save_query(tx, org, name="recent", text="select 1", created_by=user, now=AT).id
     return World(
         org, boss, user, admin, viewer, role, team, connection, run, queued, plan, template, notification, invitation,
-        f"{name}-worker", add_user(tx, f"{name}-extra"),
+        f"{name}-worker", add_user(tx, f"{name}-extra"), asked.id, saved,
     )  # fmt: skip
+
+
+def asked_by(org: str, user: str | None, connection_id: str, **more: Any) -> queries.Asked:
+    """Return a query of the history."""
+    given: dict[str, Any] = {
+        "id": new_id(), "org_id": org, "user_id": user, "user": "ann", "connection_id": connection_id, "connection": "shop",
+        "operation": "run", "kind": "read", "text": "select 1", "statements": 1, "rows": 1, "affected": None,
+        "microseconds": 7, "outcome": "ok", "error": None, "client": "", "notebook": "", "cell": "", "started_at": AT,
+    }  # fmt: skip
+    return queries.Asked(**given | more)

@@ -31,7 +31,8 @@ VIEWER = {
 }  # fmt: skip
 TOKENS = {"token.list", "token.create", "token.revoke"}
 ANALYST = VIEWER | TOKENS | {
-    "connection.test", "catalog.compare", "query.run", "query.cancel", "query.history", "query.export", "verify.run",
+    "connection.test", "catalog.compare", "query.run", "query.cancel", "query.history", "query.export", "query.save",
+    "query.saved", "verify.run",
     "snapshot.diff", "run.log", "run.cancel", "organization.members",
 }  # fmt: skip
 AUDITOR = TOKENS | {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from dblens.workspace.operation import _authorized, _found
 from dblens.workspace.permissions import EVERYONE, covers
 from dblens.workspace.principal import Principal
 from dblens.workspace.registry import Operation
+from dblens.workspace.talks import _Open
+from tests.unit.query.fakes import Asks, engine
 from tests.workspace.rooms import NOW, Rooms, move_in
 from tests.workspace.test_matrix import HAND
 
@@ -30,6 +33,8 @@ LOCATED: dict[str, dict[str, tuple[str, ...]]] = {
     "migration.verify": {"plan": ("use", "use")},
     "migration.read": {"migration": ("use", "use")},
     "migration.delete": {"migration": ("use", "use")},
+    "query.commit": {"transaction": ("use",)},
+    "query.rollback": {"transaction": ("use",)},
     "template.read": {"template": ("view", "view")},
     "template.update": {"template": ("use", "use")},
     "template.delete": {"template": ("use", "use")},
@@ -70,11 +75,11 @@ class Places:
                         connections.grant(
                             tx, org_id, each, kind="user", grantee_id=who.user_id, level=grant, now=NOW  # type: ignore[arg-type]
                         )  # fmt: skip
-            self.made[key] = {"connections": ids, **self.between(org, ids)}
+            self.made[key] = {"connections": ids, **self.between(org, ids, who)}
         return self.made[key]
 
-    def between(self, org: str, ids: list[str]) -> dict[str, str]:
-        """Return what leads to two connections: a plan and a template."""
+    def between(self, org: str, ids: list[str], who: Principal) -> dict[str, str]:
+        """Return what leads to two connections: a plan and a template; and to the first: a transaction of the person."""
         self.count += 1
         with self.rooms.house.store.write() as tx:
             plan = plans.save_plan(
@@ -85,7 +90,13 @@ class Places:
                 tx, self.rooms.org(org), name=f"template {self.count}", kind="migration",
                 body={"source": ids[0], "target": ids[1], "configuration": {}}, created_by=None, now=NOW,
             )  # fmt: skip
-        return {"plan": plan.id, "migration": plan.id, "template": template.id}
+        talk = _Open(who.user_id, ids[0], "", engine(), Asks(_nothing), ExitStack(), 1e9, NOW)
+        self.rooms.house.talks._open[talk.id] = talk
+        return {"plan": plan.id, "migration": plan.id, "template": template.id, "transaction": talk.id}
+
+
+def _nothing(asks: Asks, statement: str) -> Any:
+    raise AssertionError(f"nothing is asked here: {statement}")
 
 
 @pytest.fixture(scope="module")
@@ -200,11 +211,11 @@ def test_each_connection_that_is_located_is_asked_for(places: Places) -> None:
     who = places.who("developer")
     for name, parameters in LOCATED.items():
         about, enough = OPERATIONS[name], next(iter(parameters.values()))
-        for side in (0, 1):
+        for side in range(len(enough)):
             for level in ("none", "view"):
                 ids = list(places.things("acme", "use", who)["connections"])
                 ids[side] = places.things("acme", level, who)["connections"][side]
-                things = {"connections": ids, **places.between("acme", ids)}
+                things = {"connections": ids, **places.between("acme", ids, who)}
                 said = gate(about, places, who, things, places.rooms.org("acme"))
                 kind = NotFound if level == "none" else None if enough[side] == "view" else PermissionDenied
                 assert (None if said is None else type(said)) is kind, (name, side, level, said)

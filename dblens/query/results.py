@@ -17,7 +17,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, overload
 
@@ -143,8 +142,21 @@ class Result:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow().__arrow_c_stream__(requested_schema)
 
-    def _repr_html_(self) -> str | None:
-        return _shown("html", self)
+    def plot(self, kind: str = "line", **how: Any) -> Any:
+        """Return a Plotly figure of the rows: line, bar, area, scatter, pie, histogram or box; see `query.plot`."""
+        from dblens.query.plot import figure
+
+        return figure(self.df(), kind, **how)
+
+    def _repr_html_(self) -> str:
+        from dblens.query import show
+
+        return show.html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from dblens.query import show
+
+        printer.text("…" if cycle else show.text(self))
 
 
 class Results(Sequence[Result]):
@@ -232,17 +244,19 @@ class Results(Sequence[Result]):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow().__arrow_c_stream__(requested_schema)
 
-    def _repr_html_(self) -> str | None:
-        return _shown("html", self)
+    def plot(self, kind: str = "line", **how: Any) -> Any:
+        """Return a Plotly figure of the rows: line, bar, area, scatter, pie, histogram or box; see `query.plot`."""
+        return self.last.plot(kind, **how)
 
+    def _repr_html_(self) -> str:
+        from dblens.query import show
 
-def _shown(how: str, what: Result | Results) -> str | None:
-    """Return a representation of `query.show`, None where there is none: the text is shown then."""
-    try:
-        made = getattr(import_module("dblens.query.show"), how, None)
-    except ModuleNotFoundError:
-        return None
-    return None if made is None else str(made(what))
+        return show.html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from dblens.query import show
+
+        printer.text("…" if cycle else show.text(self))
 
 
 def _told(result: Result) -> str:

@@ -60,7 +60,9 @@ def bound(text: str, lexis: Lexis, values: Mapping[str, object]) -> tuple[str, t
             case "format":
                 pieces.append(", ".join(["%s"] * len(numbers[key])))
             case "question":
-                pieces.append(", ".join(["?"] * len(numbers[key])))
+                marks = ", ".join(["?"] * len(numbers[key]))
+                # As wide as the name, so that the places which the engine's own parser tells are those of the text.
+                pieces.append(marks if lexis.dialect else marks.ljust(found.end - found.start))
         at = found.end
     pieces.append(_plain(text[at:], lexis))
     return "".join(pieces), tuple(given)

@@ -24,7 +24,7 @@ import msgspec
 
 from dblens.engines.asking import Layer, Out
 from dblens.errors import Cancelled, DBLensError, InvalidInput, Unsupported
-from dblens.query import stream
+from dblens.query import grid, stream
 from dblens.query.run import MEBI, Cut, Ran, StatementResult
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Result:
         self.about, self._table = about, table
 
     def __repr__(self) -> str:
-        return _told(self)
+        return grid.told(self)
 
     def __len__(self) -> int:
         return self.about.rows
@@ -126,6 +126,10 @@ class Result:
         if not table.num_columns:
             return [() for _ in range(table.num_rows)]
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+    def flat(self, columns: int = 200) -> Any:
+        """Return documents as a pyarrow.Table of text, a column for each path of keys; see `dblens.query.grid`."""
+        return grid.flat(self, columns)
 
     def scalar(self) -> Any:
         """Return the only value. Raises InvalidInput for another number of rows or columns."""
@@ -237,6 +241,10 @@ class Results(Sequence[Result]):
         """Return the rows as tuples of Python values."""
         return self.last.rows()
 
+    def flat(self, columns: int = 200) -> Any:
+        """Return documents as a flat table; see `Result.flat`."""
+        return self.last.flat(columns)
+
     def scalar(self) -> Any:
         """Return the only value; see `Result.scalar`."""
         return self.last.scalar()
@@ -257,15 +265,6 @@ class Results(Sequence[Result]):
         from dblens.query import show
 
         printer.text("…" if cycle else show.text(self))
-
-
-def _told(result: Result) -> str:
-    about = result.about
-    if not about.columns:
-        changed = "" if about.affected is None else f", {about.affected} rows affected"
-        return f"Result({about.kind}{changed}, {about.seconds:.3f} s)"
-    cut = f", cut by {about.truncated}" if about.truncated else ""
-    return f"Result({about.rows} rows × {len(about.columns)} columns{cut}, {about.seconds:.3f} s)"
 
 
 # ------------------------------------------------------------------------------------------------------------------------ ask

@@ -153,9 +153,42 @@ REMOVALS: tuple[Removal, ...] = (
       f"{_E}/test_mysql_ask.py::test_a_huge_cell_is_refused_before_it_is_read[mariadb-pymysql]"),
     R(31, "dblens/engines/mysql/ask_answer.py", "        if text.startswith(_MARK) or str(", "        if str(",
       f"{_E}/test_mysql_ask.py::test_a_kill_for_another_statement_does_nothing"),
+    # 17: names in statements
+    R(17, "dblens/engines/postgres/ddl.py", "return '\"' + name.replace('\"', '\"\"') + '\"'", "return '\"' + name + '\"'", f"{_MINE}/test_hostile_cells.py::test_a_name_is_one_token"),
+    R(17, "dblens/engines/mysql/sql.py", 'return "`" + name.replace("`", "``") + "`"', 'return "`" + name + "`"', f"{_MINE}/test_hostile_cells.py::test_a_name_is_one_token"),
+    R(17, "dblens/engines/sqlite/ddl.py", "return '\"' + name.replace('\"', '\"\"') + '\"'", "return '\"' + name + '\"'", f"{_MINE}/test_hostile_cells.py::test_a_name_is_one_token"),
+    # 18 on PostgreSQL: the gate of words, and the transaction behind it
+    R(18, "dblens/engines/postgres/ask.py", "            ask_gate.reading(text)\n", "            pass\n",
+      f"{_MINE}/test_bypasses.py::test_postgresql_refuses_and_nothing_is_changed"),
+    R(18, "dblens/engines/postgres/ask.py", "        ask_gate.managed(text, within=self._transaction is not None and not read_only)\n", "",
+      f"{_MINE}/test_bypasses.py::test_postgresql_leaves_transactions_to_the_session"),
+    R(18, "dblens/engines/postgres/ask_run.py", 'f"BEGIN READ ONLY; {_locally', 'f"BEGIN READ WRITE; {_locally',
+      f"{_MINE}/test_bypasses.py::test_postgresql_refuses_without_the_list_of_words"),
+    # 20: no other engine in this process
+    R(20, "dblens/migrate/model.py", "import msgspec\n", "import duckdb\n\nimport msgspec\n", f"{_MINE}/test_bypasses.py::test_nothing_of_dblens_is_duckdb"),
+    # 21: MongoDB's stages and operators
+    R(21, "dblens/engines/mongodb/ask.py", "        if only and not wanted.reads:", "        if False:", f"{_MINE}/test_read_only_mongodb.py::test_a_reader_writes_nothing"),
+    R(21, "dblens/engines/mongodb/ask.py", "only = read_only or self._session.read_only or inside", "only = read_only or inside",
+      f"{_MINE}/test_read_only_mongodb.py::test_a_session_for_reading_writes_nothing_whatever_is_asked"),
+    R(21, "dblens/engines/mongodb/ask_guard.py", "    elif read_only and key not in READS:", "    elif False:", f"{_MINE}/test_read_only_mongodb.py::test_what_is_on_no_list_is_refused"),
+    R(21, "dblens/engines/mongodb/ask_guard.py", "        if not javascript:\n            raise no_javascript(key)", "        if False:\n            raise no_javascript(key)",
+      f"{_MINE}/test_read_only_mongodb.py::test_javascript_is_refused_for_everybody"),
+    R(21, "dblens/engines/mongodb/ask_guard.py", "        if stage not in allowed:", "        if False:", f"{_MINE}/test_read_only_mongodb.py::test_a_writer_has_a_list_of_stages_as_well"),
+    R(21, "dblens/engines/mongodb/ask_guard.py", 'and "db" in place and place["db"] != database:', "and not place:",
+      f"{_MINE}/test_read_only_mongodb.py::test_a_writer_does_not_leave_the_database_either"),
+    R(21, "dblens/engines/mongodb/shell_values.py", '        if plain and key.startswith("$"):', "        if False:", f"{_MINE}/test_read_only_mongodb.py::test_a_parameter_is_never_an_operator"),
+    R(21, "dblens/engines/mongodb/ask_guard.py", 'return {"$literal": found} if expression and _dollar(found) else found', "return found",
+      f"{_E}/test_mongodb_ask.py::test_a_parameter_is_no_field_s_path"),
+    R(21, "dblens/engines/mongodb/shell.py", '    if depth > DEPTH:\n        raise r.wrong(f"nested more than {DEPTH} deep")\n    r.need("(", "EJSON")', '    r.need("(", "EJSON")',
+      "tests/unit/engines/test_mongodb_shell.py::test_a_megabyte_of_anything_is_bounded[ejson]"),
     # 25: code in data
     R(25, "dblens/migrate/model.py", "import msgspec\n", "import pickle\n\nimport msgspec\n",
       f"{_MINE}/test_data_is_data.py::test_nothing_that_runs_what_it_reads_is_used"),
+    # 26: markup in what is shown
+    R(26, "dblens/query/show.py", 'return markup.escape("".join(map(_visible, value)))', 'return "".join(map(_visible, value))',
+      f"{_MINE}/test_hostile_cells.py::test_names_cells_and_words_are_text"),
+    R(26, "dblens/query/show.py", "        return f\"⟨U+{ord(char):04X}⟩\"\n", "        return char\n", f"{_MINE}/test_hostile_cells.py::test_names_cells_and_words_are_text"),
+    R(26, "dblens/query/show.py", "<small>{markup.escape(column.native)}</small>", "<small>{column.native}</small>", f"{_MINE}/test_hostile_cells.py::test_no_text_becomes_markup"),
     # 27: formulas in cells
     R(27, "dblens/query/export/cells.py", "    if not looks.true_count:\n", "    if True:\n",
       "tests/unit/query/test_export.py::test_no_cell_of_text_is_a_formula_by_default[csv]"),

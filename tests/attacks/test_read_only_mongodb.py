@@ -155,7 +155,12 @@ def state(url: str) -> str:
 
 
 def refuse(
-    asks: MongoAsks, text: str, kind: type[Exception], *, read_only: bool = True, params: tuple[Any, ...] = ()
+    asks: MongoAsks,
+    text: str,
+    kind: type[Exception] | tuple[type[Exception], ...],
+    *,
+    read_only: bool = True,
+    params: tuple[Any, ...] = (),
 ) -> Any:
     with pytest.raises(kind) as refused, asks.ask(text, params, read_only=read_only) as answer:
         list(answer.batches())
@@ -203,6 +208,35 @@ def test_a_session_for_reading_writes_nothing_whatever_is_asked(url: str) -> Non
         for text in ("db.c.drop()", 'db.c.aggregate([{$out: "d"}])', "db.runCommand({drop: 'c'})"):
             refuse(ask(session), text, PermissionDenied, read_only=False)
     assert driver(url).list_collection_names() == ["c"]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        '{$out: {db: "other", coll: "d"}}', '{$merge: {into: {db: "other", coll: "d"}}}', '{$lookup: {from: {db: "other", coll: "d"}, pipeline: [], as: "x"}}',
+        '{$unionWith: {db: "other", coll: "d"}}', '{$facet: {x: [{$lookup: {from: {db: "other", coll: "d"}, pipeline: [], as: "x"}}]}}',
+    ],
+)  # fmt: skip
+def test_a_writer_does_not_leave_the_database_either(asks: MongoAsks, url: str, stage: str) -> None:
+    refuse(asks, f"db.c.aggregate([{stage}])", PermissionDenied, read_only=False)
+    assert "other" not in driver(url).client.list_database_names()
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "{$currentOp: {}}",
+        "{$changeStream: {}}",
+        "{$listSessions: {}}",
+        "{$planCacheStats: {}}",
+        "{$aStageOfTomorrow: {}}",
+        "{$match: {}, $out: 'd'}",
+    ],
+)
+def test_a_writer_has_a_list_of_stages_as_well(asks: MongoAsks, url: str, stage: str) -> None:
+    before = state(url)
+    refuse(asks, f"db.c.aggregate([{stage}])", (PermissionDenied, InvalidInput), read_only=False)
+    assert state(url) == before
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,12 @@ class MongoAsks:
                 f"{wanted.verb} writes, and this statement may only read", hint="run it as a write, where you may"
             )
         for command in wanted.commands:
-            ask_guard.check(command, read_only=only or bool(wanted.explain), javascript=self._javascript)
+            ask_guard.check(
+                command,
+                read_only=only or bool(wanted.explain),
+                javascript=self._javascript,
+                database=self._session.database,
+            )
         return only
 
     def _run(self, wanted: Asked, *, read_only: bool, limits: Limits, tag: str) -> Rows:
@@ -494,7 +499,7 @@ def ask(session: Target) -> MongoAsks:
 
 
 def reads(text: str) -> bool:
-    """Tell whether a text surely only reads: every statement of it passes the lists of read-only. Parameters count as null."""
+    """Tell whether a text surely only reads: every statement of it passes the lists of read-only. Parameters are taken to fit."""
     for begin, end in shell.split(text):
         piece = text[begin:end]
         try:

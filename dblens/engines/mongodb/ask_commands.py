@@ -9,6 +9,7 @@ from dblens.engines.mongodb import ask_writes
 from dblens.engines.mongodb.ask_guard import WRITE_STAGES, no_javascript, settled
 from dblens.engines.mongodb.shell import Call, Spoken
 from dblens.engines.mongodb.shell_tokens import wrong
+from dblens.engines.mongodb.shell_values import BLANK
 from dblens.errors import InvalidInput, PermissionDenied, Unsupported
 
 Shape = Literal["cursor", "count", "values", "names", "databases", "reply", "modified", "write"]
@@ -53,6 +54,10 @@ class Args:
         """Tell whether there is an argument `n` that is not null."""
         return n < len(self.call.args) and self.call.args[n] is not None
 
+    def blank(self, n: int) -> bool:
+        """Tell whether an argument is a parameter of a text that is only looked at."""
+        return n < len(self.call.args) and self.call.args[n] is BLANK
+
     def value(self, n: int, *, expression: bool = False) -> Any:
         """Return an argument, its parameters in their places."""
         if n >= len(self.call.args):
@@ -63,28 +68,28 @@ class Args:
         """Return a document. Raises InvalidInput for anything else."""
         if default is not None and not self.has(n):
             return default
-        found = self.value(n, expression=expression)
+        found = {} if self.blank(n) else self.value(n, expression=expression)
         if not isinstance(found, dict):
             raise self.wrong("a document {…} is expected", n)
         return found
 
     def array(self, n: int, *, expression: bool = False) -> list[Any]:
         """Return an array. Raises InvalidInput for anything else."""
-        found = self.value(n, expression=expression)
+        found = [] if self.blank(n) else self.value(n, expression=expression)
         if not isinstance(found, list):
             raise self.wrong("an array […] is expected", n)
         return found
 
     def text(self, n: int) -> str:
         """Return a text. Raises InvalidInput for anything else."""
-        found = self.value(n)
+        found = "" if self.blank(n) else self.value(n)
         if not isinstance(found, str):
             raise self.wrong("a string is expected", n)
         return found
 
     def count(self, n: int) -> int:
         """Return a whole number that is not negative. Raises InvalidInput for anything else."""
-        found = self.value(n)
+        found = 0 if self.blank(n) else self.value(n)
         if isinstance(found, float) and found.is_integer():
             found = int(found)
         if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 2**63:

@@ -63,10 +63,13 @@ WRITE_STAGES: Final = frozenset({"$out", "$merge"})
 _DEEPEST: Final = 200
 
 
-def check(command: Mapping[str, Any], *, read_only: bool, javascript: bool = False) -> None:
-    """Refuse a command that holds what its kind may not. Raises PermissionDenied."""
+_ELSEWHERE: Final = frozenset({"$out", "$merge", "$lookup", "$graphLookup", "$unionWith"})
+
+
+def check(command: Mapping[str, Any], *, read_only: bool, javascript: bool = False, database: str = "") -> None:
+    """Refuse a command that holds what its kind may not, or that leaves its database. Raises PermissionDenied."""
     _walk(command, read_only, javascript, 0)
-    _pipelines(command, read_only)
+    _pipelines(command, read_only, database)
 
 
 def _walk(value: Any, read_only: bool, javascript: bool, depth: int) -> None:
@@ -103,17 +106,17 @@ def no_javascript(what: str) -> PermissionDenied:
     )
 
 
-def _pipelines(command: Mapping[str, Any], read_only: bool) -> None:
+def _pipelines(command: Mapping[str, Any], read_only: bool, database: str) -> None:
     """Refuse stages that are on no list: what is an operator somewhere is not yet a stage."""
     steps = command.get("pipeline")
     if isinstance(steps, list):
-        pipeline(steps, read_only=read_only)
+        pipeline(steps, read_only=read_only, database=database)
     inner = command.get("explain")
     if isinstance(inner, Mapping):
-        _pipelines(inner, read_only)
+        _pipelines(inner, read_only, database)
 
 
-def pipeline(steps: list[Any], *, read_only: bool) -> None:
+def pipeline(steps: list[Any], *, read_only: bool, database: str = "") -> None:
     """Check the stages of a pipeline and of those within it. Raises InvalidInput, PermissionDenied."""
     allowed = STAGES if read_only else STAGES | WRITE_STAGES
     for step in steps:
@@ -125,11 +128,23 @@ def pipeline(steps: list[Any], *, read_only: bool) -> None:
                 f"the stage {stage[:60]!r} is not on the list of what {'only reads' if read_only else 'may be run'}",
                 hint=f"one of {', '.join(sorted(allowed))}",
             )
+        if stage in _ELSEWHERE:
+            _stays(stage, inner, database)
         if isinstance(inner, Mapping):
             nested = inner.values() if stage == "$facet" else [inner.get("pipeline")]
             for each in nested:
                 if isinstance(each, list):
-                    pipeline(each, read_only=read_only)
+                    pipeline(each, read_only=read_only, database=database)
+
+
+def _stays(stage: str, inner: Any, database: str) -> None:
+    """Refuse a stage that names another database: a connection is one."""
+    places = [inner, *(inner.get(key) for key in ("into", "from"))] if isinstance(inner, Mapping) else []
+    for place in places:
+        if isinstance(place, Mapping) and "db" in place and place["db"] != database:
+            raise PermissionDenied(
+                f"{stage} leaves the database of this connection", hint="use the other database's connection"
+            )
 
 
 # ---------------------------------------------------------------------------------------------------- parameters in their places

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 from dblens.engines.mongodb.shell_tokens import Token, tokens, wrong
 from dblens.engines.mongodb.shell_values import (
+    BLANK,
     CONSTRUCTORS,
     DEPTH,
+    DOCUMENT,
     Given,
     construct,
     explicit,
@@ -121,11 +123,12 @@ def _value(r: _Reader, depth: int) -> Any:
                 raise r.wrong("a number is missing after the sign")
             return _number(r, negative=token.value == "-")
         case "?":
-            return Given(given(*_param(r)))
+            value, n = _param(r)
+            return BLANK if r.params is None else Given(given(value, n))
         case ":" if r.params is None:
             r.take()
             if r.take().kind == "word":
-                return Given(None)
+                return BLANK
             raise r.wrong("a parameter's name is missing after ':'", at=token.start)
         case ":":
             raise r.wrong("a parameter without a value", "parameters are given beside the text")
@@ -179,6 +182,8 @@ def _word(r: _Reader, depth: int) -> Any:
 
 
 def _ejson(r: _Reader, depth: int) -> Any:
+    if depth > DEPTH:
+        raise r.wrong(f"nested more than {DEPTH} deep")
     r.need("(", "EJSON")
     if r.params is None and (r.at("?") or r.at(":")):
         _value(r, depth)
@@ -205,7 +210,8 @@ def _text_value(text: str, depth: int) -> Any:
     return found
 
 
-def _object(r: _Reader, depth: int) -> Any:
+def _object(r: _Reader, depth: int, *, plain: bool = False) -> Any:
+    """Return a document, or the value that it stands for in Extended JSON; `plain`: the document whatever its keys are."""
     start = r.token.start
     if depth > DEPTH:
         raise r.wrong(f"nested more than {DEPTH} deep")
@@ -225,10 +231,11 @@ def _object(r: _Reader, depth: int) -> Any:
         if name in made:
             raise r.wrong(f"the key {name[:40]!r} is there twice", at=key.start)
         r.need(":", f"the key {name[:40]!r}")
-        made[name] = _value(r, depth)
+        inside = name == DOCUMENT and not made and not plain and r.at("{")
+        made[name] = _object(r, depth + 1, plain=True) if inside else _value(r, depth)
         if not r.skip(",") and not r.at("}"):
             raise r.wrong("',' or '}' is missing", _NO_SCRIPT)
-    if made and next(iter(made)).startswith("$"):
+    if made and not plain and next(iter(made)).startswith("$"):
         try:
             return unwrapped(made)
         except ValueError as error:
@@ -266,7 +273,7 @@ def _arguments(r: _Reader, depth: int, what: str) -> tuple[list[Any], list[int]]
 
 
 def parse(text: str, params: Sequence[object] | None = ()) -> Spoken:
-    """Return one statement. `params` stand for its `?`, in order; None: `?` and `:name` are null, for a look at the text only.
+    """Return one statement. `params` stand for its `?`, in order; None: `?` and `:name` are `BLANK`, for a look at the text only.
 
     Raises InvalidInput with line, column and the piece of text that is wrong; PermissionDenied for JavaScript.
     """

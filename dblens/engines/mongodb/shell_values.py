@@ -24,6 +24,8 @@ from bson.errors import BSONError
 from dblens.errors import InvalidInput, PermissionDenied
 
 DEPTH: Final = 100
+DOCUMENT: Final = "$dblensDocument"
+"""The only key of what stands for a document that begins with a key of Extended JSON itself."""
 _REGEX_OPTIONS: Final = "imsxlu"
 _DATE = re.compile(
     r"([+-]\d{6}|\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?",
@@ -42,6 +44,10 @@ class Given:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+BLANK: Final = Given(None)
+"""A parameter of a text that is only looked at: whatever fits its place."""
 
 
 def whole(number: int) -> int | Int64:
@@ -250,6 +256,8 @@ CONSTRUCTORS["Long.fromString"] = _long
 
 def construct(name: str, args: list[Any]) -> Any:
     """Return what a constructor makes. Raises ValueError with what is wrong, PermissionDenied for JavaScript."""
+    if any(each is BLANK for each in args) and CONSTRUCTORS[name] is not _code:
+        return BLANK
     plain = [each.value if isinstance(each, Given) else each for each in args]
     try:
         return CONSTRUCTORS[name](*plain)
@@ -306,7 +314,7 @@ _WRAPPERS: Final[dict[str, Callable[[Any], Any]]] = {
     "$symbol": _deprecated,
     "$undefined": _deprecated,
     "$dbPointer": _deprecated,
-    "$dblensDocument": _plain_document,
+    DOCUMENT: _plain_document,
 }
 
 
@@ -319,6 +327,8 @@ def unwrapped(document: dict[str, Any]) -> Any:
     if len(document) != 1 and key != "$code":
         raise ValueError(f"{key!r} beside other keys")
     inner = document[key]
+    if inner is BLANK and known is not _code:
+        return BLANK
     try:
         return known(inner.value if isinstance(inner, Given) else inner)
     except (TypeError, KeyError, AttributeError, ArithmeticError, BSONError) as error:
@@ -406,6 +416,9 @@ def _document(value: Mapping[Any, object], what: str, depth: int, *, plain: bool
                 f"{what} holds {key[:40]!r}, which would be an operator: parameters are values",
                 hint="write the operator in the text, or take the parameter as a document there: EJSON(:name)",
             )
+    inner = value.get(DOCUMENT) if not plain and len(value) == 1 else None
+    if isinstance(inner, Mapping):
+        return {key: _given(each, what, depth + 2, plain=plain) for key, each in inner.items()}
     made = {key: _given(each, what, depth + 1, plain=plain) for key, each in value.items()}
     try:
         return made if plain else unwrapped(made)

@@ -54,7 +54,7 @@ def test_without_parameters_a_text_stays_as_it_is() -> None:
 
 def test_lists_outside_of_in_are_one_value_where_there_are_lists() -> None:
     assert bound("SELECT * FROM t WHERE x = ANY(:ids)", POSTGRES, {"ids": [1, 2]})[1] == ([1, 2],)
-    assert bound("db.a.find({x: {$in: :ids}})", SHELL, {"ids": [1, 2]}) == ("db.a.find({x: {$in: ?}})", ([1, 2],))
+    assert bound("db.a.find({x: {$in: :ids}})", SHELL, {"ids": [1, 2]}) == ("db.a.find({x: {$in: ?   }})", ([1, 2],))
     for lexis in (MYSQL, SQLITE):
         with pytest.raises(InvalidInput, match=":ids is a list"):
             bound("SELECT * FROM t WHERE x = :ids", lexis, {"ids": [1, 2]})

@@ -59,6 +59,7 @@ def _assemble() -> None:
         compare,
         connection,
         demo,
+        edit,
         export,
         history,
         login,
@@ -84,6 +85,7 @@ def _assemble() -> None:
     app.command(epilog=query.EXAMPLES)(query.query)
     app.command(epilog=export.EXAMPLES)(export.export)
     app.command(epilog=compare.EXAMPLES)(compare.compare)
+    app.command(epilog=edit.EXAMPLES)(edit.edit)
     app.command(epilog=history.EXAMPLES)(history.history)
     app.add_typer(saved.app, name="saved")
     app.add_typer(schema.app, name="schema")

@@ -1,4 +1,4 @@
-"""`dblens export`: what a query returns, or a table, as a file that appears whole or not at all; `-o -` writes to stdout."""
+"""`dblens export`: what a query returns, or a table, as a file that appears whole or not at all; without `-o` on stdout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXAMPLES = (
     "`dblens export shop 'select * from orders where id = :id' --param id:=7 -o order.xlsx`\n\n"
     "`dblens export shop @report.sql -o report.parquet`\n\n"
     "`dblens export shop orders -o orders.csv --exact`: with `orders.csv.dblens.json`, from which `dblens load` restores every value\n\n"
-    "`dblens export shop orders -o - --format jsonl | jq .id`"
+    "`dblens export shop orders --format jsonl | jq .id`"
 )
 _TABLE = re.compile(r"[^\W\d][\w$-]*(\.[^\W\d][\w$-]*)?")
 
@@ -35,8 +35,10 @@ def export(
     connection: Annotated[str, typer.Argument(help="A connection's name or, on one's own machine, an address.")],
     text: Annotated[str, typer.Argument(help="A query, a table's name, `@file`, or `-` for stdin.")],
     *,
-    to: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The file; `-` is stdout.")],
-    format: Annotated[Words | None, typer.Option("--format", "-f", help="By default as the file's name tells.")] = None,
+    to: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The file; without, or `-`: stdout.")] = "-",
+    format: Annotated[
+        Words | None, typer.Option("--format", "-f", help="By default as the file's name tells; csv on stdout.")
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="So that `dblens load` restores every value; not for spreadsheets.")
     ] = False,
@@ -65,7 +67,7 @@ def export(
     from dblens.workspace.speech import Origin
 
     if to == "-" and json:
-        raise InvalidInput("--json with -o -", hint="stdout has room for one of them")
+        raise InvalidInput("--json without a file", hint="stdout has room for one of them: -o FILE")
     named, compression = _named(to, format)
     style = "exact" if exact else None
     options = msgspec.convert({"style": style, "compression": compression, "separator": separator}, Options)
@@ -100,9 +102,7 @@ def _named(to: str, format: Format | None) -> tuple[Format, str]:
     from dblens.query.export.model import format_of
 
     if to == "-":
-        if format is None:
-            raise InvalidInput("-o - without --format", hint="csv, tsv, jsonl, parquet, arrow or xlsx")
-        return format, ""
+        return format or "csv", ""
     try:
         named, compression = format_of(to)
     except InvalidInput:

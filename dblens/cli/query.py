@@ -123,13 +123,13 @@ def ask(
     try:
         ran = _shown(ws.stream(where, text, confirm=confirm, **given), json=json, csv=csv, table=table)
     except ConfirmationNeeded as needed:
-        if not yes and not _agreed(needed):
-            raise _refused(needed) from needed
+        if not yes and not agreed(needed):
+            raise refused(needed) from needed
         ran = _shown(ws.stream(where, text, confirm=needed.confirm, **given), json=json, csv=csv, table=table)
     _told(ran, limit, verbose=verbose)
 
 
-def _agreed(needed: ConfirmationNeeded) -> bool:
+def agreed(needed: ConfirmationNeeded) -> bool:
     """Ask the person, when there is one. Raises typer.Abort for no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
@@ -137,7 +137,8 @@ def _agreed(needed: ConfirmationNeeded) -> bool:
     return typer.confirm("Run it?", err=True, abort=True)
 
 
-def _refused(needed: ConfirmationNeeded) -> ConfirmationNeeded:
+def refused(needed: ConfirmationNeeded) -> ConfirmationNeeded:
+    """Return what is said where nobody is there to ask."""
     return ConfirmationNeeded(
         needed.message,
         confirm=needed.confirm,

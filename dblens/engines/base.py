@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 
 from dblens.engines.asking import Asks, Lexis
+from dblens.engines.editing import Edits
 from dblens.events import Report, silent
 from dblens.schema.changes import Change
 from dblens.schema.model import Column, ForeignKey, NamedType, Schema, Table, TableRef
@@ -791,6 +792,8 @@ class Engine(msgspec.Struct, frozen=True):
     alter: Alter | None = None
     ask: Callable[[Target], Asks] | None = None
     """How a session answers people; see `engines.asking`."""
+    edits: Edits | None = None
+    """How single rows are changed by hand; see `engines.editing`."""
     lexis: Lexis | None = None
     splits: Callable[[str], list[tuple[int, int]]] | None = None
     """Where a text's statements begin and end, exactly, for an engine whose `lexis.dialect` is empty: it splits by itself."""

@@ -101,10 +101,19 @@ def compared(
             timing=timing[0],
             other_timing=timing[1],
             samples=tuple(found.samples),
-            notes=tuple(found.notes),
+            notes=(*_translated(text, words, translate=translate), *found.notes),
         )
     tell(query=here.query, rows=made.rows, other_rows=made.other_rows, equal=made.equal, **here.facts())
     return made
+
+
+def _translated(text: str, words: str, *, translate: bool) -> tuple[str, ...]:
+    """Return what has to be said of a translation: that it is no proof."""
+    if not translate or words == text:
+        return ()
+    return (
+        "the other text is a translation, not proven to mean the same (division, collations, order of NULL): read it",
+    )
 
 
 def _asked(speech: Speech, values: dict[str, Any], bounds: RunLimits, side: dual.Side) -> Timing:

@@ -16,6 +16,7 @@ from dblens.engines.asking import Explained, Limits
 from dblens.errors import InvalidInput, NotFound, PermissionDenied
 from dblens.migrate.link import Link
 from dblens.query.dual import Compared
+from dblens.query.edit import Draft, Edited, RowChange
 from dblens.query.export.model import Exported, Format, Options
 from dblens.query.run import MEBI, Ran, Warned, answering
 from dblens.query.statements import Action, need, prepared
@@ -23,6 +24,7 @@ from dblens.redaction import Secret
 from dblens.store import queries
 from dblens.store.queries import Asked, Saved, Which
 from dblens.store.rows import Page
+from dblens.workspace.edits import drafted, edited
 from dblens.workspace.exports import bounds_of, compared, everything, exported
 from dblens.workspace.loading import Loaded, LoadOptions, Preview, loaded, previewed
 from dblens.workspace.operation import Door, operation, tell
@@ -253,6 +255,48 @@ class Queries(Door):
         return compared(
             self._speeches(query, origin), connection, other, text, other_text, by, translate, params,
             bounds_of(limit, None, timeout), samples,
+        )  # fmt: skip
+
+    # -------------------------------------------------------------------------------------------------------------------- rows
+
+    @operation("query.draft", permission="query.write", on="connection", level="use", shown=("table",), target="table")
+    def draft(self, connection: str | Link, table: str, changes: Sequence[RowChange]) -> Draft:
+        """Return the statements that changes of a table's rows would run, with their parameters; nothing is written.
+
+        Raises InvalidInput for changes that cannot be, NotFound, Unsupported.
+        """
+        return drafted(self.context, connection, table, changes)
+
+    @operation(
+        "query.edit",
+        permission="query.write",
+        on="connection",
+        level="use",
+        mutates=True,
+        shown=("table", "query", "timeout", "piecemeal", "loose"),
+        target="table",
+    )
+    def edit(
+        self,
+        connection: str | Link,
+        table: str,
+        changes: Sequence[RowChange],
+        *,
+        piecemeal: bool = False,
+        loose: bool = False,
+        timeout: float | None = 60.0,
+        query: str | None = None,
+        confirm: str | None = None,
+        origin: Origin = Origin(),
+    ) -> Edited:
+        """Change, insert and delete rows by hand, in one transaction: each change touches exactly the row that was shown, or nothing is done.
+
+        `piecemeal`: one by one where there are no transactions. `loose`: what the database makes of a value is kept. Raises Conflict
+        naming the row that is not what it was, ConfirmationNeeded, InvalidInput, PermissionDenied, Unsupported, QueryFailed, Cancelled.
+        """
+        return edited(
+            self.context, connection, table, changes, piecemeal=piecemeal, loose=loose,
+            timeout=bounds_of(None, None, timeout).seconds, query=query, confirm=confirm, origin=origin,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------------------- files

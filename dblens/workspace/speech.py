@@ -226,11 +226,13 @@ class Speech:
             yield self.about.engine, session
 
     @contextlib.contextmanager
-    def talking(self, *, reading: bool) -> Iterator[tuple[Engine, Target, Running]]:
+    def talking(
+        self, *, reading: bool, done: Callable[[], Ran | None] = lambda: None
+    ) -> Iterator[tuple[Engine, Target, Running]]:
         """Lend a session for something that can be stopped by the query's id, and write the history of how it ended."""
         running = Running()
         with (
-            self._history(lambda: None),
+            self._history(done),
             house_of(self.context).talks.query(self._user, self.query, running),
             self.session(reading=reading) as (engine, session),
         ):

@@ -408,6 +408,7 @@ def audit(world: World, story: Story) -> None:
 @scenario
 def queries(world: World, story: Story) -> None:
     """Rows are compared with what came into the sink; the same errors, also after rows came."""
+    from dblens.query.edit import RowChange
     from dblens.query.stream import readings
     from dblens.store.queries import Which
     from dblens.workspace.speech import Origin
@@ -470,6 +471,11 @@ def queries(world: World, story: Story) -> None:
     story.tell("export a table", lambda: ws.queries.export("asked", "t", files[1].extend, "jsonl", table=True).sha256)
     story.tell("export nothing", lambda: ws.queries.export("asked", "nothing", id, table=True))
     story.tell("compare", lambda: ws.queries.compare("asked", "asked", "select 1 as a", by=["a"]).equal)
+    change = RowChange(action="update", old={"id": 1, "x": "é 0"}, new={"x": "é 1"})
+    story.tell("draft", lambda: ws.queries.draft("asked", "t", [change]).text)
+    story.tell("draft of nothing", lambda: ws.queries.draft("asked", "t", []))
+    story.tell("edit", lambda: ws.queries.edit("asked", "t", [change]))
+    story.tell("edit nothing", lambda: ws.queries.edit("asked", "nothing", [change]))
     story.tell("history", lambda: [each.text for each in ws.queries.history(Which(failed=True)).items])
     story.tell("everyone's", lambda: len(ws.queries.everyone(Which(search="count", connection="asked")).items))
     story.tell("forget", lambda: ws.queries.forget(Which(outcome="engine.query")))

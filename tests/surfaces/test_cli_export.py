@@ -50,7 +50,6 @@ def test_what_fails_leaves_nothing(url: str, tmp_path: Path) -> None:
     assert run(["export", url, "select * from nothing", "-o", str(tmp_path / "o.parquet")]) == 3
     assert run(["export", url, "delete from orders returning id", "-o", str(tmp_path / "o.csv")]) == 5
     assert run(["export", url, "orders", "-o", str(tmp_path / "o.txt")]) == 2
-    assert run(["export", url, "orders", "-o", "-"]) == 2
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -67,8 +66,10 @@ def test_formats_by_name_and_by_word(url: str, tmp_path: Path) -> None:
 
 
 def test_to_stdout(url: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert run(["export", url, "orders", "-o", "-", "-f", "csv"]) == 0
-    assert capfdbinary.readouterr().out == SAFE
+    for more in (["-o", "-", "-f", "csv"], ["-o", "-"], []):
+        assert run(["export", url, "orders", *more]) == 0
+        assert capfdbinary.readouterr().out == SAFE
+    assert run(["export", url, "orders", "--json"]) == 2
 
 
 def test_compare(url: str, capfd: pytest.CaptureFixture[str]) -> None:

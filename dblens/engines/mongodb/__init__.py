@@ -7,6 +7,7 @@ from typing import Any
 from dblens.engines.asking import Asks, Lexis
 from dblens.engines.base import Engine, Facts, Target, Url
 from dblens.engines.mongodb import alter, ddl, types
+from dblens.engines.mongodb.edits import edits
 from dblens.errors import InvalidInput
 
 OPTIONS = frozenset(
@@ -134,6 +135,7 @@ engine = Engine(
     connect=connect,
     alter=alter,
     ask=ask,
+    edits=edits,
     lexis=Lexis(dialect="", placeholder="question", identifier_quotes="", string_quotes="'\"`", backslash_escapes=True),
     splits=splits,
     reads=reads,

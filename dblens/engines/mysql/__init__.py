@@ -6,6 +6,7 @@ from dblens.engines.base import Engine, Facts
 from dblens.engines.mysql import alter, ddl, types
 from dblens.engines.mysql.ask import LEXIS, ask
 from dblens.engines.mysql.driver import OPTIONS
+from dblens.engines.mysql.edits import edits
 from dblens.engines.mysql.session import connect
 
 engine = Engine(
@@ -34,5 +35,6 @@ engine = Engine(
     connect=connect,
     alter=alter,
     ask=ask,
+    edits=edits,
     lexis=LEXIS,
 )

@@ -27,9 +27,10 @@ class Token(NamedTuple):
 
 # The session's sql_mode is ours: `"` holds strings, a backslash escapes. Comments are taken as the server takes them: `--` needs white
 # space or a control character behind it. A number ends where the server's lexer may end it (`1.5INTO` is two tokens).
+# No lookahead within what is repeated: before Python 3.11.5 a possessive repeat goes on from where the last try failed (gh-106052).
 _TOKEN = re.compile(
     r"""[ \t\n\v\f\r]*+(?:
-      (?P<comment>--(?=[\x00-\x20\x7f]|\Z)[^\n]*+|\#[^\n]*+|/\*(?!M?!)(?:[^*]|\*(?!/))*+\*/)
+      (?P<comment>--(?=[\x00-\x20\x7f]|\Z)[^\n]*+|\#[^\n]*+|/\*(?!M?!)[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)
     | (?P<opened>/\*M?!\d*+)
     | (?P<closed>\*/)
     | (?P<string>'(?:[^'\\]|''|\\.)*+'|"(?:[^"\\]|""|\\.)*+")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dblens.engines.base import Engine, Facts, Url
 from dblens.engines.postgres import alter, ddl, types
 from dblens.engines.postgres.ask import LEXIS, ask
+from dblens.engines.postgres.edits import edits
 from dblens.engines.postgres.session import PostgresSession
 from dblens.engines.postgres.session import connect as _connect
 
@@ -62,5 +63,6 @@ engine = Engine(
     connect=connect,
     alter=alter,
     ask=ask,
+    edits=edits,
     lexis=LEXIS,
 )

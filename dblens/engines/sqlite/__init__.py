@@ -6,6 +6,7 @@ from dblens.engines.asking import Lexis
 from dblens.engines.base import Engine, Facts, Target, Url
 from dblens.engines.sqlite import alter, ddl, types
 from dblens.engines.sqlite.ask import asks
+from dblens.engines.sqlite.edits import edits
 from dblens.engines.sqlite.session import connect as _connect
 
 
@@ -42,5 +43,6 @@ engine = Engine(
     connect=_open,
     alter=alter,
     ask=asks,
+    edits=edits,
     lexis=Lexis(dialect="sqlite", placeholder="question", identifier_quotes='"`', brackets=True, bodies="trigger"),
 )

@@ -351,7 +351,7 @@ class Running:
     def _interruption(self) -> DBLensError:
         if self._stopped == "late":
             return TimedOut(
-                f"stopped after {self._limits.seconds} s: {self._statement[:200]!r}",
+                f"the statement took longer than {self._limits.seconds:.3g} s: {self._statement[:200]!r}",
                 hint="narrow the query, or allow more time",
             )
         return Cancelled(f"stopped: {self._statement[:200]!r}")

@@ -27,8 +27,11 @@ class Token(NamedTuple):
 _WORD = r"[A-Za-z_\x80-\U0010ffff]"
 _WORDS = r"[A-Za-z0-9_$\x80-\U0010ffff]"
 _SPACES = f"[{SPACE}]"
-_CONTINUED = rf"(?:[ \t\v\f]*+[\n\r](?:{_SPACES}++|--[^\n\r]*+[\n\r])*+'(?:[^'\\]++|''|\\.)*+')*+"
-"""A string of PostgreSQL goes on after a line's end, and one that began as `E'…'` goes on as such."""
+_CONTINUED = rf"(?:[ \t\v\f]*+[\n\r](?:{_SPACES}++|--[^\n\r]*+[\n\r])*+'(?:[^'\\]++|''|\\.)*+')*"
+"""A string of PostgreSQL goes on after a line's end, and one that began as `E'…'` goes on as such.
+
+Its last repeat is not possessive: before Python 3.11.5 such a one goes on from where a failed try ended (gh-106052).
+"""
 _REGEX = re.compile(r"/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*+\])++/[a-z]*+")
 _BLOCK = re.compile(r"/\*|\*/")
 

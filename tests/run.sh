@@ -87,7 +87,7 @@ apt_install() {
 packages() {
     local name missing=()
     for name in postgresql-15 mariadb-server gcc libc6-dev pkg-config default-libmysqlclient-dev \
-        openssh-client openssh-server; do
+        openssh-client openssh-server chromium; do
         installed "$name" || missing+=("$name")
     done
     if ! python=$(find_python); then

@@ -220,7 +220,7 @@ class Magic:
         """Return where a cell's query comes from: notebook and cell, as far as the frontend tells."""
         from dblens.workspace.speech import Origin
 
-        return Origin(client="%%dblens", notebook=_notebook(self.shell), cell=_cell_id(self.shell))
+        return Origin(client="magic", notebook=_notebook(self.shell), cell=_cell_id(self.shell))
 
 
 def _say(text: str) -> None:

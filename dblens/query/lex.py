@@ -78,8 +78,8 @@ def _pattern(lexis: Lexis, delimiter: str) -> re.Pattern[str]:
         parts.append("(?P<end>;)")
     else:  # `END$$`: the delimiter ends a word, whatever it is made of
         not_it = f"(?!{re.escape(delimiter)})"
-        parts.append(f"(?P<word>{_WORD}(?:{not_it}{_WORDS})*+)")
-        parts.append(rf"(?P<number>\d(?:{not_it}[\w.])*+)")
+        parts.append(f"(?P<word>{_WORD}(?:{not_it}{_WORDS})*)")
+        parts.append(rf"(?P<number>\d(?:{not_it}[\w.])*)")
     parts.append("(?P<mark>.)")
     return re.compile(rf"{_SPACES}*+(?:{'|'.join(parts)}|\Z)", re.DOTALL)
 

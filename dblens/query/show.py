@@ -33,14 +33,14 @@ _MARKS: Final = dict.fromkeys(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0
 
 _STYLE: Final = """<style>
 .dblens{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,13px);color:var(--jp-ui-font-color1,inherit);margin:2px 0 8px}
-.dblens .grid{max-height:28em;overflow:auto;border:1px solid var(--jp-border-color2,rgba(128,128,128,.35));width:fit-content;max-width:100%}
-.dblens table{border-collapse:separate;border-spacing:0;margin:0;font-size:inherit}
-.dblens th,.dblens td{padding:3px 10px;text-align:left;vertical-align:top;border:0;border-bottom:1px solid var(--jp-border-color3,rgba(128,128,128,.2));border-right:1px solid var(--jp-border-color3,rgba(128,128,128,.2));background:none;max-width:36em}
-.dblens thead th{position:sticky;top:0;z-index:1;background:var(--jp-layout-color2,Canvas);font-weight:600;white-space:nowrap}
-.dblens th small{display:block;font-weight:400;color:var(--jp-ui-font-color2,GrayText)}
-.dblens tbody th{font-weight:400;text-align:right;color:var(--jp-ui-font-color2,GrayText);user-select:none}
-.dblens td{font-family:var(--jp-code-font-family,ui-monospace,monospace);white-space:pre-wrap;overflow-wrap:anywhere}
-.dblens td.n{text-align:right;white-space:nowrap}
+.dblens.dblens .grid{max-height:28em;overflow:auto;border:1px solid var(--jp-border-color2,rgba(128,128,128,.35));width:fit-content;max-width:100%}
+.dblens.dblens table{border-collapse:separate;border-spacing:0;margin:0;font-size:inherit}
+.dblens.dblens th,.dblens.dblens td{padding:3px 10px;text-align:left;vertical-align:top;border:0;border-bottom:1px solid var(--jp-border-color3,rgba(128,128,128,.2));border-right:1px solid var(--jp-border-color3,rgba(128,128,128,.2));background:none;max-width:36em}
+.dblens.dblens thead th{position:sticky;top:0;z-index:1;background:var(--jp-layout-color2,Canvas);font-weight:600;white-space:nowrap}
+.dblens.dblens th small{display:block;font-weight:400;color:var(--jp-ui-font-color2,GrayText)}
+.dblens.dblens tbody th{font-weight:400;text-align:right;color:var(--jp-ui-font-color2,GrayText);user-select:none}
+.dblens.dblens td{font-family:var(--jp-code-font-family,ui-monospace,monospace);white-space:pre-wrap;overflow-wrap:anywhere}
+.dblens.dblens .n{text-align:right;white-space:nowrap}
 .dblens i,.dblens .more{color:var(--jp-ui-font-color2,GrayText)}
 .dblens p{margin:4px 0;color:var(--jp-ui-font-color2,GrayText)}
 .dblens p.warn{color:var(--jp-warn-color0,#b45309)}
@@ -82,7 +82,7 @@ def _block(result: Result, room: int) -> str:
         return _foot(result, 0, 0)
     columns = result.columns[:COLUMNS]
     head = "".join(
-        f"<th><bdi>{_words(column.name)}</bdi><small>{markup.escape(column.native)}</small></th>" for column in columns
+        f"<th{' class=n' if column.form in _NUMBERS else ''}><bdi>{_words(column.name)}</bdi><small>{markup.escape(column.native)}</small></th>" for column in columns
     )
     body, used, shown = [], len(head), 0
     for number, row in enumerate(_rows(result, ROWS), 1):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import nbformat
@@ -153,8 +154,10 @@ def test_an_interrupt_of_the_cell_stops_the_query_on_postgresql(person: Person, 
     assert "1 row × 1 column" in kernel.text("%%dblens pg\nselect 1")
 
 
-def test_an_interrupt_of_the_cell_stops_the_query_on_mariadb(person: Person, kernel: Kernel, mariadb: MySQL) -> None:
-    person.connect("maria", mariadb.url(), PASSWORD)
+def test_an_interrupt_of_the_cell_stops_the_query_on_mariadb(
+    person: Person, kernel: Kernel, mariadb: MySQL, new_database: Callable[..., str]
+) -> None:
+    person.connect("maria", new_database(mariadb), PASSWORD)
     with closing(mariadb.connect()) as judge:
 
         def asleep() -> bool:

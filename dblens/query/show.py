@@ -82,7 +82,8 @@ def _block(result: Result, room: int) -> str:
         return _foot(result, 0, 0)
     columns = result.columns[:COLUMNS]
     head = "".join(
-        f"<th{' class=n' if column.form in _NUMBERS else ''}><bdi>{_words(column.name)}</bdi><small>{markup.escape(column.native)}</small></th>" for column in columns
+        f"<th{' class=n' if column.form in _NUMBERS else ''}><bdi>{_words(column.name)}</bdi><small>{markup.escape(column.native)}</small></th>"
+        for column in columns
     )
     body, used, shown = [], len(head), 0
     for number, row in enumerate(_rows(result, ROWS), 1):

@@ -139,7 +139,9 @@ def test_commands_named_in_the_text_exist(folder: tuple[Path, dict[str, str], st
         assert done.returncode == 0, (name, done.stderr)
     options = set(re.findall(r"`?(--[a-z][a-z-]+)", README))
     known = ""
-    commands = ("migrate plan", "migrate apply", "migrate rollback", "migrate notebook", "verify", "connection create")
+    commands = (
+        "migrate plan", "migrate apply", "migrate rollback", "migrate notebook", "verify", "connection create", "query", "store rotate",
+    )  # fmt: skip
     for command in commands:
         known += subprocess.run(
             ["bash", "-c", f"dblens {command} --help"], cwd=place, env={**environment, "COLUMNS": "300"},

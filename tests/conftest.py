@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from tests.servers.fixtures import mariadb, mongo, mysql, new_database, pg15, pg
 
 __all__ = ["mariadb", "mongo", "mysql", "new_database", "pg15", "pg18", "sqlite"]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and every child inherits it: tests that interrupt one would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("same", derandomize=True)
 _HOME = tempfile.mkdtemp(prefix="dblens-home-")
 os.environ["DBLENS_DATA_FOLDER"] = _HOME  # no test touches the developer's own store

@@ -62,6 +62,7 @@ def _assemble() -> None:
         edit,
         export,
         history,
+        load,
         login,
         migrate,
         notification,
@@ -84,6 +85,7 @@ def _assemble() -> None:
     app.add_typer(connection.app, name="connection")
     app.command(epilog=query.EXAMPLES)(query.query)
     app.command(epilog=export.EXAMPLES)(export.export)
+    app.command(epilog=load.EXAMPLES)(load.load)
     app.command(epilog=compare.EXAMPLES)(compare.compare)
     app.command(epilog=edit.EXAMPLES)(edit.edit)
     app.command(epilog=history.EXAMPLES)(history.history)

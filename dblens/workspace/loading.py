@@ -239,7 +239,7 @@ def _file(source: object, name: str, options: LoadOptions, engine: Engine, live:
             if all(column in back for column in live.primary_key.columns):
                 key = tuple(back[column] for column in live.primary_key.columns)
     if options.conflict != "error" and not key:
-        raise InvalidInput(f"--on-conflict {options.conflict} without a key", hint="--key names what identifies a row")
+        raise InvalidInput(f"--conflict {options.conflict} without a key", hint="--key names what identifies a row")
     bare.told(types, key)
     return bare
 

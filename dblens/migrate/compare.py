@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 import msgspec
 
 from dblens.engines.base import Field, Target
+from dblens.engines.forms import form_of
 from dblens.errors import InvalidInput
 from dblens.events import Progress, Report, Warned, silent
 from dblens.migrate.convert import as_documents
@@ -18,7 +19,7 @@ from dblens.migrate.options import matches
 from dblens.schema.model import Column, Table
 from dblens.schema.types import Document
 from dblens.transfer.copy import target_fields
-from dblens.transfer.pair import form_of, shared_form
+from dblens.transfer.pair import shared_form
 from dblens.transfer.verify import Side, TableVerdict, Tolerance, verify_table
 
 

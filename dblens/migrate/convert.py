@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from dblens.engines.base import ARRAY, Check, Engine, Field, Place
+from dblens.engines.forms import form_of
 from dblens.errors import InvalidInput, Unsupported
 from dblens.migrate.model import Notice
 from dblens.migrate.naming import Names
@@ -20,7 +21,6 @@ from dblens.schema.model import Column, Default, ForeignKey, Identity, Index, In
 from dblens.schema.model import Sequence as NumberSequence
 from dblens.schema.types import Integer, Text
 from dblens.transfer.mask import Mask, masked_type
-from dblens.transfer.pair import form_of
 from dblens.values.forms import Form
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from dblens.engines.base import ALL, Block, Chunk, Field, Format, Images, KeyRange, Place, Source, Target
+from dblens.engines.forms import form_of
 from dblens.errors import Unsupported
 from dblens.events import Progress, Report, silent
 from dblens.schema.model import Table
 from dblens.schema.types import DataType
 from dblens.transfer.mask import Mask, masker
-from dblens.transfer.pair import form_of
 from dblens.transfer.pipe import Pipe
 from dblens.values.codec import renderer
 from dblens.values.digest import Accumulator

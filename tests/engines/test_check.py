@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from dblens.engines.base import Check, CheckKind, Field
-from dblens.transfer.pair import form_of
+from dblens.engines.forms import form_of
 from dblens.values.forms import Form
 from tests.engines.support import Case, inspected
 

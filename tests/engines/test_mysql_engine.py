@@ -21,6 +21,7 @@ from sqlalchemy import inspect as sqlalchemy_inspect
 from dblens.engines import connect
 from dblens.engines.address import parse
 from dblens.engines.base import Block, Check, Chunk, Field, KeyRange, Move, Place, RunRecord
+from dblens.engines.forms import form_of
 from dblens.engines.mysql import ddl, engine, types
 from dblens.engines.mysql.driver import mysqlclient
 from dblens.engines.mysql.session import MySQLSession
@@ -38,7 +39,6 @@ from dblens.errors import (
 )
 from dblens.schema.model import Column, ForeignKey, Index, IndexPart, Key, Table
 from dblens.schema.types import Boolean, Decimal, Integer, Json, Text
-from dblens.transfer.pair import form_of
 from dblens.values.codec import float_text
 from dblens.values.digest import Accumulator, Sum, bucket_of, row_digest
 from dblens.values.forms import Form

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from dblens import engines
 from dblens.engines.address import parse
 from dblens.engines.base import ALL, Block, Check, Chunk, Field, Format, Move, RunRecord, Target
+from dblens.engines.forms import form_of
 from dblens.errors import Cancelled, Conflict, ConnectionFailed, DBLensError, Irreversible, QueryFailed, TimedOut
 from dblens.schema.model import Table
-from dblens.transfer.pair import form_of
 from dblens.transfer.verify import digest_of
 from dblens.values.forms import Form
 from tests.servers import Postgres, fixtures

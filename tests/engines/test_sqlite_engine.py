@@ -78,7 +78,7 @@ def table_of(session: Source, name: str) -> Table:
 
 
 def fields(table: Table, form: Form | None = None) -> list[Field]:
-    from dblens.transfer.pair import form_of
+    from dblens.engines.forms import form_of
 
     return [Field(column=c, form=form or form_of(c.type), target=c) for c in table.columns if c.generated is None]
 

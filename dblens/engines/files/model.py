@@ -10,27 +10,13 @@ import msgspec
 from dblens.engines.asking import Odd, Out
 from dblens.errors import InvalidInput
 from dblens.schema.types import (
-    Array,
-    Binary,
-    Bits,
-    Boolean,
     DataType,
-    Date,
     Decimal,
-    Document,
-    Dynamic,
     Float,
-    Geometry,
     Integer,
-    Interval,
-    Json,
-    Set,
     Time,
     Timestamp,
-    Uuid,
-    Year,
 )
-from dblens.values.forms import Form
 
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "xlsx"]
 FORMATS: Final[tuple[FileFormat, ...]] = ("csv", "tsv", "jsonl", "parquet", "arrow", "xlsx")
@@ -124,40 +110,6 @@ def format_of(name: str) -> tuple[FileFormat | None, str]:
         if lower.endswith(ending):
             lower, compression = lower.removesuffix(ending), how
     return next((kind for ending, kind in _ENDINGS.items() if lower.endswith(ending)), None), compression
-
-
-def form_of(kind: DataType) -> Form:
-    """Return the form in which a type's values are written."""
-    match kind:
-        case Boolean() | Integer() | Year():
-            return Form.INT
-        case Decimal():
-            return Form.DECIMAL
-        case Float():
-            return Form.FLOAT
-        case Binary():
-            return Form.BYTES
-        case Date():
-            return Form.DATE
-        case Time(zone=zone):
-            return Form.TIMETZ if zone else Form.TIME
-        case Timestamp(zone=zone):
-            return Form.TIMESTAMPTZ if zone else Form.TIMESTAMP
-        case Interval():
-            return Form.INTERVAL
-        case Uuid():
-            return Form.UUID
-        case Json() | Array() | Set():
-            return Form.JSON
-        case Bits():
-            return Form.BITS
-        case Geometry():
-            return Form.GEOMETRY
-        case Document():
-            return Form.DOCUMENT
-        case Dynamic():
-            return Form.DYNAMIC
-    return Form.TEXT
 
 
 def spelled(kind: DataType) -> str:

@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from dblens.engines import arrow
-from dblens.engines.files.model import BOOLEAN, DAY, MOMENT, NESTED, NUMBER, STRING, form_of
+from dblens.engines.files.model import BOOLEAN, DAY, MOMENT, NESTED, NUMBER, STRING
+from dblens.engines.forms import form_of
 from dblens.schema.types import (
     Array,
     Binary,

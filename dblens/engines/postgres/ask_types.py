@@ -6,26 +6,16 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dblens.engines.asking import Out
+from dblens.engines.forms import form_of
 from dblens.engines.postgres.ddl import quote
 from dblens.engines.postgres.types import parse
 from dblens.schema.types import (
     Array,
-    Binary,
-    Bits,
-    Boolean,
     DataType,
-    Date,
-    Decimal,
     Enum,
-    Float,
-    Integer,
-    Interval,
-    Json,
+    Geometry,
     Opaque,
     Text,
-    Time,
-    Timestamp,
-    Uuid,
 )
 from dblens.values.forms import Form
 
@@ -168,7 +158,7 @@ def described(columns: Sequence[Described], known: dict[tuple[int, int], Kind], 
             name=column.name,
             type=kind.type,
             native=kind.native,
-            form=form_of(kind.type),
+            form=spelled_form(kind.type),
             namespace=place[0],
             table=place[1],
             column=place[2],
@@ -177,36 +167,9 @@ def described(columns: Sequence[Described], known: dict[tuple[int, int], Kind], 
     return tuple(found)
 
 
-def form_of(type: DataType) -> Form:
-    """Return the form in which an answer spells a type's values."""
-    match type:
-        case Boolean() | Integer():
-            return Form.INT
-        case Decimal():
-            return Form.DECIMAL
-        case Float():
-            return Form.FLOAT
-        case Binary():
-            return Form.BYTES
-        case Date():
-            return Form.DATE
-        case Time(zone=True):
-            return Form.TIMETZ
-        case Time():
-            return Form.TIME
-        case Timestamp(zone=True):
-            return Form.TIMESTAMPTZ
-        case Timestamp():
-            return Form.TIMESTAMP
-        case Interval():
-            return Form.INTERVAL
-        case Uuid():
-            return Form.UUID
-        case Json() | Array():
-            return Form.JSON
-        case Bits():
-            return Form.BITS
-    return Form.TEXT
+def spelled_form(type: DataType) -> Form:
+    """Return the form in which an answer spells a type's values: geometry comes as the server's own text."""
+    return Form.TEXT if isinstance(type, Geometry) else form_of(type)
 
 
 def own_types(known: dict[tuple[int, int], Kind]) -> None:

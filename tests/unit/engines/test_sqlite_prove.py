@@ -9,12 +9,12 @@ from typing import get_args
 import pytest
 
 from dblens.engines.base import Check, CheckKind, Field
+from dblens.engines.forms import form_of
 from dblens.engines.sqlite import checks, driver, inspect, profile, prove
 from dblens.engines.sqlite.ddl import quote
 from dblens.errors import QueryFailed
 from dblens.events import silent
 from dblens.schema.model import Table
-from dblens.transfer.pair import form_of
 from dblens.values.forms import Form
 from tests.hazards import sqlite as hazards
 from tests.hazards.model import Hazard

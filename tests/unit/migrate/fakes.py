@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dblens.engines.base import Check, Engine, Facts, Stored
+from dblens.engines.forms import form_of
 from dblens.errors import Unsupported
 from dblens.schema.model import Column, Key, Table
 from dblens.schema.types import DataType, Integer, Opaque, Text
-from dblens.transfer.pair import form_of
 from dblens.values.forms import Form
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dblens.engines.forms import form_of
 from dblens.schema.model import Column
 from dblens.schema.types import (
     Array,
@@ -27,7 +28,7 @@ from dblens.schema.types import (
     Uuid,
     Year,
 )
-from dblens.transfer.pair import form_of, shared_form
+from dblens.transfer.pair import shared_form
 from dblens.values.forms import Form
 
 

@@ -36,7 +36,7 @@ Wrong = list[Rejected]
 
 
 def arguments(about: Operation, route: wire.Route, path: Mapping[str, str], query: str, body: object) -> dict[str, Any]:
-    """Return the arguments of a call. Raises Refusal, which names every field that is wrong."""
+    """Return the arguments of a call; no body is an empty object. Raises Refusal, which names every field that is wrong."""
     wrong: Wrong = []
     known = {p.name: p for p in about.parameters if route.places[p.name] != "sink"}
     found: dict[str, Any] = {name: _subject(name, path[name], wrong) for name in known if route.places[name] == "path"}
@@ -47,9 +47,7 @@ def arguments(about: Operation, route: wire.Route, path: Mapping[str, str], quer
         found |= _from_query(rest, keys, wrong)
     else:
         wrong += [Rejected(field=key, message="unknown in the query: it belongs into the body") for key in keys]
-        found |= fields(
-            {p.name: (wire.travelling(p.type), p.required) for p in rest}, {} if body is None else body, "", wrong
-        )
+        found |= fields({p.name: (wire.travelling(p.type), p.required) for p in rest}, body, "", wrong)
     flows = "sink" in route.places.values()  # its limit is of rows, not of a page
     if "limit" in found and "limit" in known and not flows and not _page(found["limit"]):
         wrong.append(Rejected(field="limit", message=f"a whole number from 1 to {LONGEST_PAGE}"))

@@ -112,7 +112,7 @@ class Call:
             self.route,
             request.path_params,
             request.scope.get("query_string", b"").decode("latin-1"),
-            arguments.json_object(body) if body else None,
+            arguments.json_object(body) if body else {},
         )
         key = self._key(request)
         if self.sink is not None:

@@ -127,6 +127,15 @@ def test_a_body_that_is_none(thing: TestClient, admin: dict[str, str], body: byt
     assert answer.json()["code"] == "input.invalid"
 
 
+def test_null_is_no_body(client: TestClient, admin: dict[str, str]) -> None:
+    """Where nothing has to be given an empty body will do, but what is there has to be an object."""
+    for body, status in ((b"", 200), (b"{}", 200), (b"null", 422), (b"0", 422)):
+        answer = client.post(
+            f"{V}/account/revoke-others", content=body, headers={**admin, "Content-Type": "application/json"}
+        )
+        assert answer.status_code == status, (body, answer.text)
+
+
 def test_a_body_is_bounded(thing: TestClient, admin: dict[str, str]) -> None:
     big = json.dumps({"name": "x" * 5_000_000}).encode()
     head = {**admin, "Content-Type": "application/json"}

@@ -93,6 +93,10 @@ class Link:
     def failed(self, error: psycopg.Error, what: str) -> DBLensError:
         """Return the DBLens error for a driver error on this connection."""
         broken = self.db.closed or self.db.pgconn.status == pq.ConnStatus.BAD
+        if isinstance(error, psycopg.errors.QueryCanceled) and self._guard.acquire(timeout=6):
+            # The server signals both the process and its group: until the request has come back, the second signal
+            # could still meet the next statement.
+            self._guard.release()
         return failure(error, what, broken=broken)
 
     def rows(self, sql: str, params: Sequence[object] = (), *, what: str = "a catalog query") -> list[tuple[Any, ...]]:

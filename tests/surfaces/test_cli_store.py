@@ -19,10 +19,12 @@ from dblens.settings import Settings
 from dblens.store import keys
 from dblens.store.database import Store
 from dblens.store.tables import meta
+from dblens.store.upgrade import head
 from tests.servers.fixtures import require
 from tests.store.filled import content, fill
 
 ROOT = Path(__file__).resolve().parents[2]
+HEAD = head()
 New = Callable[..., str]
 
 
@@ -52,14 +54,14 @@ def test_from_a_laptop_to_a_team(tmp_path: Path, new_database: New) -> None:
     laptop, team = f"sqlite:///{tmp_path}/deep/store.sqlite", new_database(require("pg15"))
     assert failed(run(laptop, "check", "--json"), 10)["hint"] == "`dblens store upgrade` makes one"
     assert not (tmp_path / "deep").exists()
-    assert said(run(laptop, "upgrade", "--json")) == {"place": laptop, "before": None, "after": "0001"}
-    assert run(laptop, "upgrade").stdout == f"{laptop} is at revision 0001 already\n"
+    assert said(run(laptop, "upgrade", "--json")) == {"place": laptop, "before": None, "after": HEAD}
+    assert run(laptop, "upgrade").stdout == f"{laptop} is at revision {HEAD} already\n"
     source = Store.open(laptop)
     fill(source)
     with source.write() as tx:
         tx.execute(meta.insert().values(key="kek.check", value="check-value"))
     found = said(run(laptop, "check", "--json"))
-    assert found["revision"] == "0001"
+    assert found["revision"] == HEAD
     assert all(finding["ok"] for finding in found["findings"])
 
     backup = tmp_path / "laptop.store"
@@ -70,7 +72,7 @@ def test_from_a_laptop_to_a_team(tmp_path: Path, new_database: New) -> None:
     assert failed(run(laptop, "backup", str(backup), "--json"), 4)["code"] == "conflict"
 
     done = run(team, "restore", str(backup), "--json")
-    assert said(done)["revision"] == "0001"
+    assert said(done)["revision"] == HEAD
     assert "no key-encryption key is here, and its secrets need the one it was used with" in done.stderr
     target = Store.open(team)
     assert content(target) == content(source)
@@ -128,9 +130,9 @@ def test_a_downgrade_asks_first(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/s"
     run(url, "upgrade")
     assert failed(run(url, "downgrade", "base", "--json"), 2)["message"] == "a downgrade throws data away"
-    assert failed(run(url, "downgrade", "0815", "--yes", "--json"), 2)["hint"] == "one of base, 0001"
+    assert failed(run(url, "downgrade", "0815", "--yes", "--json"), 2)["hint"].endswith(f", {HEAD}")
     assert said(run(url, "downgrade", "base", "--yes", "--json"))["after"] is None
-    assert said(run(url, "upgrade", "--json"))["after"] == "0001"
+    assert said(run(url, "upgrade", "--json"))["after"] == HEAD
 
 
 def test_archives_that_are_none(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Asks:
         self.limits: list[Limits] = []
         self.stopped = threading.Event()
         self.cancels = 0
+        self.waits = 0
         self.left = 0
         self.inside: Transaction | None = None
         self.ended: list[str] = []
@@ -72,6 +73,7 @@ class Asks:
         return self.script(self, statement)
 
     def pause(self, seconds: float) -> None:
+        self.waits += 1
         if seconds and self.stopped.wait(seconds):
             raise Cancelled("canceling statement due to user request")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime as dt
 import os
 import random
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +37,7 @@ from dblens.errors import (
 )
 from dblens.schema.types import Binary, Bits, Date, Decimal, Float, Geometry, Integer, Json, Text, Time, Timestamp, Year
 from dblens.values.forms import Form
+from tests.memory import grown
 from tests.servers.fixtures import require
 from tests.servers.mysql import _MySQLFamily
 
@@ -428,11 +429,10 @@ def test_rows_that_come_slowly_are_handed_on(asks: MySQLAsks) -> None:
 def test_a_huge_cell_is_refused_before_it_is_read(base: Base, asks: MySQLAsks) -> None:
     base.run("create table t (id int, v longblob)")
     base.run("insert into t values (1, 'x'), (2, repeat('y', 40 * 1024 * 1024))")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with asks.ask("select id, v from t order by id", limits=Limits(cell=1 << 20)) as answer:  # noqa: SIM117
+    with grown() as growth, asks.ask("select id, v from t order by id", limits=Limits(cell=1 << 20)) as answer:  # noqa: SIM117
         with pytest.raises(InvalidInput, match="column 'v' of row 2 holds 41,943,040 octets"):
             list(answer.batches())
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+    assert growth.kib < 32 * 1024
     assert one(asks, "select 1") == 1
     found = one(asks, "select v from t where id = 2")
     assert found == b"y" * 40 * 1024 * 1024
@@ -457,19 +457,18 @@ def test_many_columns(base: Base, asks: MySQLAsks) -> None:
 
 
 def test_an_endless_generator_stays_bounded(base: Base, asks: MySQLAsks) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     statement = (
         "select seq, repeat('x', 200) from seq_1_to_1000000000000"
         if base.maria
         else ENDLESS.replace("select a.n,", "select repeat('x', 200), a.n,")
     )
     count = 0
-    with pytest.raises(TimedOut):  # noqa: PT012, SIM117
+    with grown() as growth, pytest.raises(TimedOut):  # noqa: PT012, SIM117
         with asks.ask(statement, limits=Limits(seconds=1.5)) as answer:
             for batch in answer.batches():
                 count += len(batch)
     assert count > 50_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+    assert growth.kib < 64 * 1024
     assert one(asks, "select 1") == 1
 
 
@@ -828,10 +827,11 @@ def test_plans(base: Base, asks: MySQLAsks) -> None:
 # ------------------------------------------------------------------------------------------------------------------- memory
 
 _MEMORY = """
-import resource, sys, time
+import sys
 from dblens.engines import connect
 from dblens.engines.address import parse
 from dblens.engines.mysql import engine
+from tests.memory import grown
 url, password = parse(sys.argv[1], allow_password=True)
 asks = engine.ask(connect(url, password))
 def read(statement):
@@ -841,9 +841,9 @@ def read(statement):
             count += len(batch)
     return count
 read(sys.argv[2] + " limit 20000")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-count = read(sys.argv[2] + " limit " + sys.argv[3])
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+with grown() as growth:
+    count = read(sys.argv[2] + " limit " + sys.argv[3])
+print(count, growth.kib)
 """
 
 
@@ -862,7 +862,12 @@ def run_alone() -> Callable[..., str]:
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", _MEMORY, *arguments], capture_output=True, text=True, timeout=300, check=True
+            [sys.executable, "-c", _MEMORY, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+            cwd=Path(__file__).resolve().parents[2],
         )
         return done.stdout
 

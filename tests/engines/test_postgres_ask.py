@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from dblens.errors import Cancelled, InvalidInput, TimedOut
 from dblens.values.forms import Form
 from tests.servers.fixtures import require
 
+ROOT = Path(__file__).resolve().parents[2]
 ENDLESS = "WITH RECURSIVE r AS (SELECT 1::bigint AS n UNION ALL SELECT n + 1 FROM r) SELECT n, 'endless' FROM r"
 CELLS: tuple[tuple[str, object], ...] = (
     ("'-32768'::smallint", -32768),
@@ -150,3 +154,61 @@ def test_notices_and_plans(base: Base) -> None:
     plan = asks.explain("SELECT * FROM generate_series(1, 10) g", analyze=True)
     assert plan.analyzed
     assert plan.tree.actual_rows == 10
+
+
+# ----------------------------------------------------------------------------------------------------------------------- memory
+
+_ALONE = """
+import sys
+from dblens.engines import connect
+from dblens.engines.address import parse
+from dblens.engines.asking import Limits
+from dblens.errors import InvalidInput
+from tests.memory import grown
+url, password = parse(sys.argv[1], allow_password=True)
+session = connect(url, password)
+asks = session.engine.ask(session)
+def read(statement):
+    count, told = 0, ""
+    try:
+        with asks.ask(statement, limits=Limits(cell=64 * 1024)) as answer:
+            for batch in answer.batches():
+                count += len(batch)
+    except InvalidInput as error:
+        told = error.message
+    return count, told
+read(sys.argv[2])
+with grown() as growth:
+    count, told = read(sys.argv[3])
+print(count, growth.kib, told)
+"""
+_MANY = "SELECT n, n * 2 AS m, 'text' AS s FROM generate_series(1, {}) n"
+
+
+def alone(base: Base, statement: str, rows_wanted: int) -> str:
+    """Ask it in a process of its own, which takes 64 MiB more for it at most; return what it was told."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE, base.url, _MANY.format(20_000), statement],
+        capture_output=True, text=True, timeout=500, check=True, cwd=ROOT,
+    )  # fmt: skip
+    count, more, told = (*done.stdout.split(maxsplit=2), "")[:3]
+    assert int(count) == rows_wanted
+    assert int(more) <= 64 * 1024, f"{more} KiB"
+    print(f"{more} KiB more for {count} rows")
+    return told
+
+
+def test_a_million_rows_in_bounded_memory(base: Base) -> None:
+    assert alone(base, _MANY.format(1_000_000), 1_000_000) == ""
+
+
+@pytest.mark.nightly
+def test_ten_million_rows_in_bounded_memory(base: Base) -> None:
+    assert alone(base, _MANY.format(10_000_000), 10_000_000) == ""
+
+
+@pytest.mark.nightly
+def test_a_cell_of_a_gigabyte_is_told_in_bounded_memory(base: Base) -> None:
+    told = alone(base, "SELECT repeat('x', 1000000000) AS big", 0)
+    assert "big" in told
+    assert "1000000000" in told.replace(",", "")

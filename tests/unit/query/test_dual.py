@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
 from collections import Counter
 from contextlib import closing
 from typing import Any
@@ -18,6 +17,7 @@ from dblens.errors import InvalidInput, Unsupported
 from dblens.query import dual, sorting
 from dblens.schema import types as t
 from dblens.values.forms import Form
+from tests.memory import grown
 
 pytest.importorskip("pyarrow")
 
@@ -145,12 +145,11 @@ def test_translated() -> None:
 @pytest.mark.nightly
 def test_two_million_rows_take_little_memory() -> None:
     writer = arrow.Writer(COLUMNS)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with closing(dual.Side(("id",))) as one, closing(dual.Side(("id",))) as other:
+    with grown() as growth, closing(dual.Side(("id",))) as one, closing(dual.Side(("id",))) as other:
         for made, shift in ((one, 0), (other, 1)):
             take = made.begin(writer.schema)
             for at in range(0, 2_000_000, 8192):
                 take(writer.batch([(n, f"name {n}") for n in range(at + shift, at + shift + 8192)]))
         result = dual.differences(one, other)
     assert (result.changed, result.missing, result.extra) == (0, 1, 1)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 160 * 1024
+    assert growth.kib < 160 * 1024

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import resource
 import zipfile
 from collections.abc import Iterator
 from decimal import Decimal as Number
@@ -32,6 +31,7 @@ from dblens.query import export
 from dblens.query.export import Exported, Format, Options, Style
 from dblens.schema import types as t
 from dblens.values.forms import Form
+from tests.memory import grown
 
 pa = pytest.importorskip("pyarrow")
 UTC = dt.UTC
@@ -454,7 +454,7 @@ def test_two_million_rows_take_no_memory(format: Format) -> None:
             yield batch
 
     export.write(many(4), columns, lambda _: None, format)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    made = export.write(many(245), columns, lambda _: None, format)
+    with grown() as growth:
+        made = export.write(many(245), columns, lambda _: None, format)
     assert made.rows > 2_000_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+    assert growth.kib < 64 * 1024

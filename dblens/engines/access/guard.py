@@ -38,6 +38,7 @@ METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metada
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
+_SIXTOFOUR = ipaddress.IPv6Network("2002::/16")
 _TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
 _SHARED = ipaddress.IPv4Network("100.64.0.0/10")
 _THIS = ipaddress.IPv4Network("0.0.0.0/8")
@@ -143,8 +144,9 @@ def _kind(face: Address, policy: Policy) -> str | None:
     if face.is_loopback:
         return None if policy.allow_loopback else "a loopback address"
     if isinstance(face, ipaddress.IPv6Address):
-        if face.ipv4_mapped is not None or face in _NAT64_LOCAL or face in _NAT64 or face in _COMPATIBLE:
-            return None  # its IPv4 face decides
+        # Its IPv4 face decides. Pythons differ in what they call 6to4: private since the fix of CVE-2024-4032, global before it.
+        if face.ipv4_mapped is not None or any(face in net for net in (_NAT64_LOCAL, _NAT64, _COMPATIBLE, _SIXTOFOUR)):
+            return None
         if face.is_site_local and not policy.allow_private:
             return "a private address"
     elif face == ipaddress.IPv4Address("255.255.255.255") or face.is_reserved:

@@ -21,7 +21,7 @@ import pytest
 
 from dblens.accounts import login
 from dblens.api.app import create_app
-from dblens.errors import Cancelled, ConfirmationNeeded, Conflict, NotFound, PermissionDenied, TimedOut
+from dblens.errors import Cancelled, ConfirmationNeeded, Conflict, InvalidInput, NotFound, PermissionDenied, TimedOut
 from dblens.redaction import Secret
 from dblens.store import accounts
 from dblens.workspace import entrance
@@ -207,10 +207,11 @@ def test_what_reads_writes_nothing(desk: Desk, side: Side) -> None:
         "create table u (id integer)",
         "drop table t",
         "select 1; delete from t",
-        "commit; delete from t",
     ):
         with pytest.raises(PermissionDenied):
             ws.queries.run("src", text, sink)
+    with pytest.raises(InvalidInput, match="manages transactions"):
+        ws.queries.run("src", "commit; delete from t", sink)
     assert side.lookup("select id, x from t order by id") == [(1, "one"), (2, "two")]
     ran = ws.query("src", "select count(*) from t", read_only=True).ran
     active = {layer.name for layer in ran.layers if layer.active}

@@ -19,7 +19,7 @@ from dblens.migrate.options import Options, Rule, RuleBook
 from dblens.schema.model import Check as CheckConstraint
 from dblens.schema.model import Column, Default, ForeignKey, Identity, Index, IndexPart, Key, Table
 from dblens.schema.model import Sequence as NumberSequence
-from dblens.schema.types import Integer, Text
+from dblens.schema.types import Document, Integer, Text
 from dblens.transfer.mask import Mask, masked_type
 from dblens.values.forms import Form
 
@@ -502,7 +502,12 @@ class Converter:
 
 
 def as_documents(table: Table) -> Table:
-    """Give each column its path in a document: the primary key becomes `_id`, a composite one a sub-document."""
+    """Give each column its path in a document: the primary key becomes `_id`, a composite one a sub-document.
+
+    A single column of documents is no field: they are the collection's documents themselves, as when an answer was saved as a file.
+    """
+    if len(table.columns) == 1 and isinstance(table.columns[0].type, Document):
+        return msgspec.structs.replace(table, kind="collection")
     key = table.primary_key.columns if table.primary_key else ()
     columns = tuple(
         msgspec.structs.replace(

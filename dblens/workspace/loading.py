@@ -27,7 +27,7 @@ from dblens.migrate.plan import make_plan
 from dblens.query.statements import Statement
 from dblens.redaction import Secret
 from dblens.schema.model import Table
-from dblens.schema.types import DataType, Dynamic
+from dblens.schema.types import DataType, Document, Dynamic
 from dblens.workspace import masks
 from dblens.workspace.context import Context
 from dblens.workspace.executor import stopping
@@ -238,7 +238,10 @@ def _file(source: object, name: str, options: LoadOptions, engine: Engine, live:
             back = {target: column for column, target in into.items()}
             if all(column in back for column in live.primary_key.columns):
                 key = tuple(back[column] for column in live.primary_key.columns)
-    if options.conflict != "error" and not key:
+    whole = engine.facts.documents and [type(column.type) for column in bare.columns] == [
+        Document
+    ]  # their _id is the key
+    if options.conflict != "error" and not key and not whole:
         raise InvalidInput(f"--conflict {options.conflict} without a key", hint="--key names what identifies a row")
     bare.told(types, key)
     return bare

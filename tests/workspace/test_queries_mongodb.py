@@ -16,12 +16,15 @@ import msgspec
 import pymongo
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, monitoring
 
 from dblens.engines.mongodb import extjson
-from dblens.errors import ConfirmationNeeded, InvalidInput, PermissionDenied, QueryFailed, TimedOut
+from dblens.errors import ConfirmationNeeded, Conflict, InvalidInput, PermissionDenied, QueryFailed, TimedOut
 from dblens.redaction import Secret
 from dblens.store.queries import Which
+from dblens.workspace.loading import LoadOptions
 from dblens.workspace.speech import Origin
 from dblens.workspace.ways import NewConnection
 from tests.engines.test_mongodb_ask import SLOW
@@ -31,6 +34,7 @@ from tests.workspace.desk import Desk
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("sqlglot")
+RAW: Any = CodecOptions(document_class=RawBSONDocument)
 ROOT = Path(__file__).resolve().parents[2]
 STORED = {
     "_id": ObjectId("5f5e1d000000000000000001"), "big": Int64(2**53 + 1), "small": Int64(5), "i": 5, "d": 5.0, "dec": Decimal128("1.10"),
@@ -232,3 +236,50 @@ def test_on_the_command_line(desk: Desk, tmp_path: Path) -> None:
     ]
     assert run("db.c.deleteMany({})", "--read-only").returncode == 5
     assert desk.db.c.count_documents({}) == 1  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------------------------------------------ load
+
+
+def test_documents_that_were_saved_come_back_as_documents(desk: Desk, tmp_path: Path) -> None:
+    desk.db.c.insert_one(STORED)  # type: ignore[attr-defined]
+    desk.db.c.insert_one({"_id": 2, "when": bson.DatetimeMS(0)})  # type: ignore[attr-defined]
+    home, raw = desk.at_home(), desk.db.client.get_database(desk.db.name, codec_options=RAW)  # type: ignore[attr-defined]
+    table = home.query("src", "db.c.find().sort({i: -1})").arrow(raw=True)
+    loaded = home.queries.load("src", table, "copied")
+    assert (loaded.equal, loaded.rows, loaded.losses) == (True, 2, ())
+    wanted = [bytes(each.raw) for each in raw.c.find().sort("i", -1)]
+    assert [bytes(each.raw) for each in raw.copied.find().sort("i", -1)] == wanted
+    with pytest.raises(Conflict, match=r"the key .* is in 'copied' already"):
+        home.queries.load("src", table, "copied", options=LoadOptions(mode="append"))
+    desk.db.copied.update_one({"_id": 2}, {"$set": {"when": "never"}})  # type: ignore[attr-defined]
+    again = home.queries.load("src", table, "copied", options=LoadOptions(mode="append", conflict="update"))
+    assert (again.equal, again.inserted) == (True, 0)
+    assert [bytes(each.raw) for each in raw.copied.find().sort("i", -1)] == wanted
+    assert desk.db.copied.count_documents({}) == 2  # type: ignore[attr-defined]
+    part = home.query("src", "db.c.find({}, {_id: 0, i: 1})").arrow(raw=True)
+    with pytest.raises(QueryFailed, match="the document has no _id"):
+        home.queries.load("src", part, "nameless")
+    assert "nameless" not in desk.db.list_collection_names()  # type: ignore[attr-defined]
+
+
+def test_a_document_beside_other_columns_keeps_its_types(desk: Desk) -> None:
+    from dblens.engines import arrow
+    from dblens.engines.asking import Out
+    from dblens.schema.types import Integer
+    from dblens.values.forms import Form
+
+    columns = (Out(name="n", type=Integer(bits=64), native="bigint", form=Form.INT), *_documents())
+    writer = arrow.Writer(columns)
+    table = arrow.library().Table.from_batches([writer.batch([(1, TEXT), (2, None)])])
+    loaded = desk.at_home().queries.load("src", table, "beside", options=LoadOptions(key=("n",)))
+    assert loaded.equal
+    one, two = desk.db.beside.find().sort("_id", 1)  # type: ignore[attr-defined]
+    assert (one["_id"], one["document"]["big"], one["document"]["dec"]) == (1, STORED["big"], STORED["dec"])
+    assert two["document"] is None
+
+
+def _documents() -> tuple[Any, ...]:
+    from dblens.engines.mongodb.ask_answer import document_out
+
+    return (document_out(),)

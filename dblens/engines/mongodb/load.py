@@ -16,7 +16,7 @@ from bson import DatetimeMS as Milliseconds
 from bson.errors import BSONError
 
 from dblens.engines.base import Block, Chunk, Field, Format
-from dblens.engines.mongodb import extjson, times
+from dblens.engines.mongodb import extjson, rawtext, times
 from dblens.engines.mongodb.export import whole
 from dblens.engines.mongodb.rawbson import build
 from dblens.errors import QueryFailed
@@ -238,10 +238,15 @@ class Encoder:
         self._document = next(
             (i for i, f in enumerate(fields) if f.form == Form.BSON and whole(f.target or f.column)), None
         )
+        self._told = next(
+            (i for i, f in enumerate(fields) if f.form == Form.DOCUMENT and whole(f.target or f.column)), None
+        )
         self._convert = [_converter(c, f.form) for c, f in zip(self.columns, fields, strict=True)]
         self._paths = [c.path or (c.name,) for c in self.columns]
         self._flat = all(len(path) == 1 for path in self._paths)
-        self.keyed = self._document is not None or any(path[0] == "_id" for path in self._paths)
+        self.keyed = (
+            self._document is not None or self._told is not None or any(path[0] == "_id" for path in self._paths)
+        )
         self.prefix = _prefix(chunk)
         self._next = 0
 
@@ -268,6 +273,8 @@ class Encoder:
         if self._document is not None:
             value = row[self._document]
             return bytes.fromhex(value) if isinstance(value, str) else bytes(value)
+        if self._told is not None:
+            return _identified(row[self._told])
         document = self.document(row)
         if any(isinstance(c.native, str) and c.native == "document" for c in self.columns):
             return build(document)
@@ -310,6 +317,16 @@ class Encoder:
                     hint="plan again with a text type for the column, or accept its loss",
                 )
         return QueryFailed(f"{label}: the row with key {self._key(row)} does not fit: {error}", hint="plan again")
+
+
+def _identified(text: Any) -> bytes:
+    """Return a whole document from its text. Raises ValueError without an `_id`: the server would make one up, and the proof fail."""
+    if text is None:
+        raise ValueError("there is no document")
+    raw = extjson.decode_raw(text)
+    if not any(key == "_id" for key, *_ in rawtext.elements(raw)):
+        raise ValueError("the document has no _id")
+    return raw
 
 
 def _prefix(chunk: Chunk) -> bytes:

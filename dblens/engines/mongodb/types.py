@@ -149,6 +149,8 @@ def _stored(column: Column, *, indexed: bool) -> Stored:
                 return _text(Form.JSON, "as JSON text, because it is part of a key or an index", checks=(_OVERSIZE,))
             if isinstance(column.type, (Set, Array)):
                 return _plain("array", Form.JSON, checks=(_OVERSIZE,))
+            if isinstance(column.type, Document):
+                return _plain("document", Form.DOCUMENT, checks=(_OVERSIZE,))
             return _plain(
                 "object", Form.JSON, 'what BSON cannot hold stands as {"$dblensJson": text}', checks=(_OVERSIZE,)
             )

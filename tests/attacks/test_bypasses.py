@@ -21,6 +21,7 @@ import pytest
 from dblens.engines import address, connect
 from dblens.engines.asking import Asks
 from dblens.engines.postgres import ask_gate
+from dblens.engines.postgres.ask_values import given
 from dblens.errors import DBLensError, InvalidInput, PermissionDenied
 from tests.attacks.bypasses import ALONE, MONGODB, SECTION_5, Bypass, Try
 from tests.servers import Postgres
@@ -208,3 +209,27 @@ def test_postgresql_leaves_transactions_to_the_session(world: World, statement: 
     """Who writes has no statement either that ends or opens a transaction beneath the session."""
     with pytest.raises(InvalidInput, match="manages transactions"):
         asks(world.everything).ask(statement, read_only=False)
+
+
+@pytest.mark.parametrize("step", ["prepare", "execute"])
+def test_postgresql_takes_one_statement_at_a_time(world: World, step: str) -> None:
+    """The protocol's own part, at both of its steps: the server refuses a second statement behind the first."""
+    wire: Any = asks(world.everything)._connected()  # type: ignore[attr-defined]
+    before, text = world.state(), "select 1; delete from t"
+    if step == "prepare":
+        wire.prepare(text, ())
+    else:
+        wire.execute(text, given(wire.link, ()), 1)
+    with pytest.raises(psycopg.Error, match="multiple commands"):
+        wire.all()
+    assert world.state() == before
+    assert run(world.everything, "select 7") == [(7,)]
+
+
+def test_postgresql_notices_what_took_a_transaction_id(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The aftercheck's own part: what was let through by all lists and wrote is told, and was rolled back."""
+    monkeypatch.setattr(ask_gate, "reading", lambda text: None)
+    monkeypatch.setattr(ask_gate, "refuse_volatile", lambda names: None)
+    with pytest.raises(PermissionDenied, match="took the transaction id"):
+        run(world.everything, "select pg_current_xact_id()")
+    assert run(world.everything, "select 7") == [(7,)]

@@ -1,6 +1,6 @@
 """Files and tables in memory as the source of a migration: CSV, TSV, JSON Lines, Parquet, Arrow, XLSX, DataFrames.
 
-No connection leads here, for there is no URL that does: a file is read where the caller's own process is. `link_to` makes the side.
+No connection leads here, for there is no URL that does: a file is read where the caller's own process is. `migrate.loaded.FileLink` is the side.
 """
 
 from __future__ import annotations

@@ -226,6 +226,12 @@ def test_postgresql_takes_one_statement_at_a_time(world: World, step: str) -> No
     assert run(world.everything, "select 7") == [(7,)]
 
 
+def test_postgresql_looks_behind_a_harmless_name(world: World) -> None:
+    """A function in C is known by what it is, not by what it is called."""
+    world.db.execute("create function innocent(bigint) returns void language internal as 'pg_advisory_lock_int8'")
+    attack(world, "everything", "select innocent(5)", PermissionDenied)
+
+
 def test_postgresql_notices_what_took_a_transaction_id(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The aftercheck's own part: what was let through by all lists and wrote is told, and was rolled back."""
     monkeypatch.setattr(ask_gate, "reading", lambda text: None)

@@ -5,14 +5,20 @@ One line an engine in ENGINES: its server, how its table is made, and the plain 
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
+import dblens
 from dblens.engines import arrow, connect
 from dblens.engines.address import parse
+from dblens.migrate.link import link
 from tests.servers.fixtures import KINDS
 
 ROWS = 100_000
@@ -86,9 +92,30 @@ def _psycopg(server: Any, url: str) -> Any:
         return table([d.name for d in cursor.description], cursor.fetchall())
 
 
+def _sqlite_fill(_: Any, url: str) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as db, db:
+        db.execute("create table t (id integer primary key, n integer, d numeric, f real, s text, at text)")
+        db.executemany(
+            "insert into t values (?, ?, ?, ?, ?, ?)",
+            ((i, i * 1000000007, i / 8, i / 3, f"text number {i % 400}", "2024-01-02 03:04:05") for i in range(ROWS)),
+        )
+
+
+def _sqlite(_: Any, url: str) -> Any:
+    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as db:
+        cursor = db.execute(QUERY)
+        return table([d[0] for d in cursor.description], cursor.fetchall())
+
+
 _POSTGRES = Engine(_postgres_fill, {"psycopg": _psycopg})
 _MYSQL = Engine(_mysql_fill, {"pymysql": _pymysql, "mysqlclient": _mysqlclient})
-ENGINES: dict[str, Engine] = {"pg15": _POSTGRES, "pg18": _POSTGRES, "mariadb": _MYSQL, "mysql": _MYSQL}
+ENGINES: dict[str, Engine] = {
+    "pg15": _POSTGRES,
+    "pg18": _POSTGRES,
+    "mariadb": _MYSQL,
+    "mysql": _MYSQL,
+    "sqlite": Engine(_sqlite_fill, {"sqlite3": _sqlite}),
+}
 
 
 def timed(run: Callable[[], object], times: int = 5) -> float:
@@ -102,7 +129,7 @@ def timed(run: Callable[[], object], times: int = 5) -> float:
 
 
 def measure(kind: str) -> dict[str, float]:
-    """Return seconds: ours, until the first batch, of a statement with one row, and of each plain driver."""
+    """Return seconds: the engine's, until its first batch, through the workspace's door, of one row, and of each plain driver."""
     engine = ENGINES[kind]
     with KINDS[kind]() as server:
         url = server.create_database()
@@ -126,7 +153,13 @@ def measure(kind: str) -> dict[str, float]:
             with asks.ask("select 1") as answer:
                 assert list(answer.batches())
 
-        found = {"dblens": timed(ours), "first batch": statistics.median(first), "select 1": timed(short, 20)}
+        ws, side = dblens.open(), link(url, allow_password=True)
+
+        def door() -> None:
+            assert ws.query(side, QUERY, limit=None).arrow().num_rows == ROWS
+
+        found = {"engine": timed(ours), "first batch": statistics.median(first), "door": timed(door)}
+        found["select 1"] = timed(short, 20)
         session.close()
         found |= {name: timed(lambda plain=plain: plain(server, url)) for name, plain in engine.plain.items()}  # type: ignore[misc]
         return found
@@ -134,6 +167,7 @@ def measure(kind: str) -> dict[str, float]:
 
 def main() -> int:
     """Print a line an engine."""
+    os.environ["DBLENS_DATA_FOLDER"] = tempfile.mkdtemp(prefix="dblens-bench-")
     for kind in sys.argv[1:] or ENGINES:
         print(f"{kind:10}", "  ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in measure(kind).items()))
     return 0

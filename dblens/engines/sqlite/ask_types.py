@@ -90,6 +90,12 @@ class Column:
             self._measure(stored, cell, row)
         if clean and self._reader is None and classes <= {self._class, type(None)}:
             return stored
+        if clean and self._reader is not None:
+            read = self._reader
+            try:
+                return [None if value is None else read(value) for value in stored]
+            except (ValueError, ArithmeticError):
+                pass  # some are odd: which, is seen one by one
         return [self._read(value) for value in stored]
 
     def _measure(self, stored: Sequence[Any], cell: int, row: int) -> None:
@@ -226,5 +232,9 @@ def _decimal(value: Any, precision: int, scale: int) -> Exact:
 
 
 def _plain(value: Any) -> str:
+    if type(value) is float:
+        text = repr(value)  # the shortest digits, and no more zeros than one behind the point
+        if "e" not in text and "n" not in text and text != "-0.0":
+            return text[:-2] if text.endswith(".0") else text
     text = format(_number(value), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -5,6 +5,7 @@ One line an engine in ENGINES: its server, how its table is made, and the plain 
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import statistics
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, NamedTuple
 
 import dblens
@@ -22,6 +24,7 @@ from dblens.migrate.link import link
 from tests.servers.fixtures import KINDS
 
 ROWS = 100_000
+ROUNDS = 9
 QUERY = "select * from t"
 Plain = Callable[[Any, str], Any]
 
@@ -118,14 +121,16 @@ ENGINES: dict[str, Engine] = {
 }
 
 
-def timed(run: Callable[[], object], times: int = 5) -> float:
-    """Return the median of some runs in seconds."""
-    found = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+def timed(**runs: Callable[[], object]) -> dict[str, float]:
+    """Return the median seconds of each, run in turns."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            gc.collect()
+            began = time.perf_counter()
+            run()
+            found[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
 def measure(kind: str) -> dict[str, float]:
@@ -158,18 +163,22 @@ def measure(kind: str) -> dict[str, float]:
         def door() -> None:
             assert ws.query(side, QUERY, limit=None).arrow().num_rows == ROWS
 
-        found = {"engine": timed(ours), "first batch": statistics.median(first), "door": timed(door)}
-        found["select 1"] = timed(short, 20)
+        plain = {name: partial(read, server, url) for name, read in engine.plain.items()}
+        found = timed(engine=ours, door=door, short=short, **plain)
         session.close()
-        found |= {name: timed(lambda plain=plain: plain(server, url)) for name, plain in engine.plain.items()}  # type: ignore[misc]
-        return found
+        return {"first batch": statistics.median(first), **found}
 
 
 def main() -> int:
     """Print a line an engine."""
     os.environ["DBLENS_DATA_FOLDER"] = tempfile.mkdtemp(prefix="dblens-bench-")
     for kind in sys.argv[1:] or ENGINES:
-        print(f"{kind:10}", "  ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in measure(kind).items()))
+        found = measure(kind)
+        best = min(found[name] for name in ENGINES[kind].plain)
+        told = "  ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in found.items())
+        print(
+            f"{kind:8} {told}  engine {found['engine'] / best:.2f}, door {found['door'] / best:.2f} of the best driver"
+        )
     return 0
 
 

@@ -22,13 +22,15 @@ EXAMPLES = (
     "`dblens query shop @report.sql --csv > report.csv`\n\n"
     "`dblens query sqlite:///shop.db - --json < report.sql | jq '.results[0].rows'`\n\n"
     "`dblens query shop 'delete from carts where created < :day' --param day=2026-01-01 --write --yes`\n\n"
-    "`dblens query shop 'select * from orders' --explain --analyze`"
+    "`dblens query shop 'select * from orders' --explain --analyze`\n\n"
+    "`dblens query shop-mongo 'db.orders.find({total: {$gt: 100}})' --flat --csv`"
 )
 LIMIT = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Write CSV to stdout; NULL is nothing, an empty text is quoted.")]
 Table = Annotated[bool, typer.Option("--table", help="Draw a table, also where nobody reads.")]
+Flat = Annotated[bool, typer.Option("--flat", help="Show documents as columns, one for each path of keys.")]
 Params = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter, `name=text` or `name:=JSON`; repeatable."),
@@ -59,6 +61,7 @@ def query(
     json: Json = False,
     csv: Csv = False,
     table: Table = False,
+    flat: Flat = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the plan instead of running it.")] = False,
     analyze: Annotated[bool, typer.Option("--analyze", help="With --explain: run it, and show what it took.")] = False,
     confirm: Confirm = None,
@@ -87,7 +90,7 @@ def query(
         return
     ask(
         ws, where, words, params=given, limit=limit, timeout=timeout, read_only=read_only, confirm=confirm, yes=yes,
-        json=json, csv=csv, table=table, verbose=verbose,
+        json=json, csv=csv, table=table, flat=flat, verbose=verbose,
     )  # fmt: skip
     if save is not None:
         kept = ws.queries.save(save, words, connection=connection if isinstance(where, str) else None)
@@ -109,6 +112,7 @@ def ask(
     csv: bool,
     table: bool,
     verbose: bool,
+    flat: bool = False,
 ) -> None:
     """Run a text and show what comes of it, asking for a confirmation where one is needed and somebody is there."""
     from dblens.workspace.speech import Origin
@@ -120,12 +124,22 @@ def ask(
         "read_only": read_only,
         "origin": Origin(client="dblens query"),
     }
+
+    def run(confirm: str | None) -> Ran | None:
+        if flat:
+            from dblens.cli import rows
+
+            found = ws.query(where, text, confirm=confirm, **given)
+            return _shown(rows.Flat(found), json=json, csv=csv, table=table)
+        with ws.stream(where, text, confirm=confirm, **given) as source:
+            return _shown(source, json=json, csv=csv, table=table)
+
     try:
-        ran = _shown(ws.stream(where, text, confirm=confirm, **given), json=json, csv=csv, table=table)
+        ran = run(confirm)
     except ConfirmationNeeded as needed:
         if not yes and not agreed(needed):
             raise refused(needed) from needed
-        ran = _shown(ws.stream(where, text, confirm=needed.confirm, **given), json=json, csv=csv, table=table)
+        ran = run(needed.confirm)
     _told(ran, limit, verbose=verbose)
 
 
@@ -147,16 +161,15 @@ def refused(needed: ConfirmationNeeded) -> ConfirmationNeeded:
     )
 
 
-def _shown(streaming: Any, *, json: bool, csv: bool, table: bool) -> Ran | None:
+def _shown(source: Any, *, json: bool, csv: bool, table: bool) -> Ran | None:
     from dblens.cli import rows
 
-    with streaming as source:
-        if json:
-            rows.as_json(source)
-        elif csv:
-            rows.as_csv(source)
-        else:
-            rows.as_table(source, drawn=table)
+    if json:
+        rows.as_json(source)
+    elif csv:
+        rows.as_csv(source)
+    else:
+        rows.as_table(source, drawn=table)
     found: Ran | None = source.ran
     return found
 

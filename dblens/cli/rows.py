@@ -39,6 +39,25 @@ def _exact(value: Any) -> bool:
     return value is not None and (not isinstance(value, float) or math.isfinite(value))
 
 
+class Flat:
+    """Answers of documents as a source of flat rows. Raises InvalidInput for an answer of anything else."""
+
+    def __init__(self, results: Any) -> None:
+        self.ran = results.ran
+        self._tables = [each.flat() for each in results if each.columns]
+
+    def numbered(self) -> Iterator[tuple[int, Any]]:
+        """Yield each answer's batches with its number, as a stream does."""
+        for number, table in enumerate(self._tables, 1):
+            yield from ((number, batch) for batch in table.to_batches() or [_none(table.schema)])
+
+
+def _none(schema: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist([], schema=schema)
+
+
 def as_json(source: Any) -> None:
     """Write one document, `{"results": [{"columns": [...], "rows": [...]}, …]}`, as the rows come."""
     from dblens.engines import arrow

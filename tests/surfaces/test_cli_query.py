@@ -11,14 +11,17 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 
 from dblens.query import files
 from dblens.query.files import Written
+from tests.servers import Mongo
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("sqlglot")
@@ -63,6 +66,26 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
+
+
+def test_documents_as_columns(shell: Shell, mongo: Mongo, new_database: Callable[..., str]) -> None:
+    url = new_database(mongo)
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        client.get_default_database().c.insert_many(
+            [{"_id": 1, "in": {"z": 1.5, "t": "a,b"}}, {"_id": 2, "big": 2**60}]
+        )
+    asked = ("query", url, "db.c.find().sort({_id: 1})", "--flat")
+    done = shell.run(*asked, "--csv")
+    assert (done.returncode, done.stdout) == (0, '_id,in.z,in.t,big\n1,1.5,"a,b",\n2,,,1152921504606846976\n'), (
+        done.stderr
+    )
+    assert shell.json(*asked)["results"][0]["rows"][1] == ["2", None, None, "1152921504606846976"]
+    assert shell.run(*asked).stdout.splitlines()[0].split("\t") == ["_id", "in.z", "in.t", "big"]
+    assert "1 row," in shell.run("query", url, "db.c.find({_id: 2})", "--flat").stderr
+    assert shell.run("query", url, "db.none.find()", "--flat", "--json").returncode == 0
+    refused = shell.run("query", shell.url, "select 1", "--flat")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "not of documents" in refused.stderr
 
 
 def test_rows_are_data_and_the_rest_is_not(shell: Shell) -> None:

@@ -27,6 +27,7 @@ from dblens.store import accounts
 from dblens.workspace import entrance
 from dblens.workspace.ways import NewConnection
 from tests.api.conftest import FAST, HERE, serving
+from tests.memory import grown
 from tests.servers.fixtures import require
 from tests.workspace.desk import Desk, until
 
@@ -151,6 +152,31 @@ def test_who_leaves_a_stream_stops_it(desk: Desk, side: Side) -> None:
         assert next(iter(rows)).num_rows > 0
         assert side.runs("streamed")
     gone(side, "streamed", time.monotonic())
+
+
+@pytest.mark.nightly
+def test_ten_million_rows_stream_by_in_bounded_memory(desk: Desk, side: Side) -> None:
+    _millions(desk, "src", f"{side.endless('m')} limit 10000000")
+
+
+@pytest.mark.nightly
+def test_ten_million_rows_of_a_file_stream_by_in_bounded_memory(tmp_path: Path) -> None:
+    made = Desk(tmp_path)
+    made.connection("lite", rows=1)
+    text = "with recursive r(n) as (select 1 union all select n + 1 from r) select n, 'text' as t from r limit 10000000"
+    try:
+        _millions(made, "lite", text)
+    finally:
+        made.close()
+
+
+def _millions(desk: Desk, connection: str, text: str) -> None:
+    desk.as_("ann").query(connection, "select 1")
+    with grown() as growth, desk.as_("ann").stream(connection, text) as rows:
+        count = sum(batch.num_rows for batch in rows)
+    print(f"{growth.kib} KiB more for {count} rows")
+    assert count == 10_000_000
+    assert growth.kib <= 64 * 1024
 
 
 # ------------------------------------------------------------------------------------------------------------------- cancelling

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dblens.client.service import Bearer
     from dblens.workspace import Workspace
 
-__all__ = ["connect"]
+__all__ = ["bearer", "connect"]
 
 
 def connect(
@@ -32,11 +32,12 @@ def connect(
 
     if settings.url is None:
         raise InvalidInput("no service is named", hint="set DBLENS_URL")
-    service = Service(settings.url, _bearer(settings), organization=settings.organization, super_admin=super_admin)
+    service = Service(settings.url, bearer(settings), organization=settings.organization, super_admin=super_admin)
     return cast("Workspace", RemoteWorkspace(Wire(service, report, background=background)))
 
 
-def _bearer(settings: Settings) -> Bearer:
+def bearer(settings: Settings) -> Bearer:
+    """Return where the token comes from: the settings themselves, their file, or the login that is kept."""
     from dblens.client import login, tokens
 
     if settings.token is not None:

@@ -336,7 +336,7 @@ def test_cancel_of_a_command_that_runs(asks: MongoAsks, db: Any) -> None:
 
     def run() -> None:
         try:
-            rows(asks.ask(SLOW, limits=Limits(seconds=20)))
+            rows(asks.ask(SLOW, limits=Limits(seconds=8)))
         except DBLensError as error:
             told.append(error)
 

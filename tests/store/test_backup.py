@@ -175,19 +175,19 @@ def test_flipped_bytes_are_found(filled: Store, make: Make, tmp_path: Path) -> N
     draw = random.Random(3)
     places = [*range(12), *(len(data) - n for n in range(1, 12)), *draw.sample(range(12, len(data) - 12), 60)]
     for place in places:
-        for bit in draw.sample(range(8), 2):
-            broken = bytearray(data)
-            broken[place] ^= 1 << bit
-            bad.write_bytes(broken)
-            try:
-                b.restore(bad, target)
-            except ArchiveError:
-                _untouched(target)
-                continue
-            # The last bits of the compressed stream mean nothing: then the rows must be the same.
-            assert content(target) == expected, (place, bit)
-            assert place == len(data) - 9, (place, bit)
-            target = make("sqlite")
+        bit = draw.randrange(8)
+        broken = bytearray(data)
+        broken[place] ^= 1 << bit
+        bad.write_bytes(broken)
+        try:
+            b.restore(bad, target)
+        except ArchiveError:
+            _untouched(target)
+            continue
+        # The last bits of the compressed stream mean nothing: then the rows must be the same.
+        assert content(target) == expected, (place, bit)
+        assert place == len(data) - 9, (place, bit)
+        target = make("sqlite")
 
 
 def test_cut_and_longer_archives_are_found(filled: Store, make: Make, tmp_path: Path) -> None:
